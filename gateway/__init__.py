@@ -1,0 +1,1 @@
+"""Every door into the platform: the API, the proxy, and the command line."""

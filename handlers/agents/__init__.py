@@ -1,0 +1,1 @@
+"""The hands: processes that make the world what the log says."""

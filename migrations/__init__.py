@@ -1,0 +1,1 @@
+"""How the read side in Postgres came to be shaped as it is."""
