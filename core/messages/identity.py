@@ -85,6 +85,15 @@ class RevokeKey(Command):
     at_ms: Millis
 
 
+class EndSession(Command):
+    """Signing out: what was issued for `session` is refused from now on; at `until_ms` it expires anyway."""
+
+    user_id: Token
+    session: Token
+    until_ms: Millis
+    at_ms: Millis
+
+
 class UserRegistered(Event):
     user_id: UserId
     sealed: str
@@ -133,6 +142,13 @@ class KeyRevoked(Event):
     at_ms: int
 
 
+class SessionEnded(Event):
+    user_id: UserId
+    session: str
+    until_ms: int
+    at_ms: int
+
+
 class UserExists(Rejection):
     """This user id is taken."""
 
@@ -170,7 +186,14 @@ class KeyIsUnknown(Unknown):
 
 
 IdentityCommand = (
-    RegisterUser | CreateOrganization | RotateInvite | AdmitMember | JoinOrganization | IssueKey | RevokeKey
+    RegisterUser
+    | CreateOrganization
+    | RotateInvite
+    | AdmitMember
+    | JoinOrganization
+    | IssueKey
+    | RevokeKey
+    | EndSession
 )
 IdentityEvent = (
     UserRegistered
@@ -180,4 +203,5 @@ IdentityEvent = (
     | OrganizationJoined
     | KeyIssued
     | KeyRevoked
+    | SessionEnded
 )
