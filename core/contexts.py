@@ -11,6 +11,7 @@ from operator import or_
 from typing import Any, NamedTuple, get_args
 
 from msgspec import Struct
+from msgspec.structs import fields
 
 from core.message import Command, Event
 from core.messages import billing, catalog, containers, fleet, identity, names, scheduling
@@ -44,7 +45,7 @@ _HOME: dict[type, Context] = {
     for union in (context.commands, context.events)
     for message in get_args(union) or (union,)
 }
-_KEY: dict[type, str] = {message: message.__struct_fields__[0] for message in _HOME}
+_KEY: dict[type, str] = {message: fields(message)[0].name for message in _HOME}
 
 
 class Stream(NamedTuple):

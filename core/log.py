@@ -27,7 +27,7 @@ class Decision(Struct, frozen=True):
     sequence: int
     actor: str
     correlation: str
-    events: list[EVENT]  # type: ignore[valid-type]  # a union made at run time from the map
+    events: list[EVENT]
 
 
 class Commit(Struct, frozen=True, omit_defaults=True):

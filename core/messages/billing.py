@@ -18,7 +18,7 @@ Nanos = Annotated[int, Meta(ge=0, le=10**18)]
 
 
 class PublishPrices(Command):
-    """Prices are only ever set for what has not begun yet: `from_ms` is not before `at_ms` or the last list."""
+    """Only for what has not begun yet: `from_ms` is not before `at_ms`, nor before the last list's."""
 
     price_list_id: Token
     minute_nanos: Nanos

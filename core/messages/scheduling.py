@@ -41,7 +41,7 @@ class WithdrawNode(Command):
 
 
 class RequestPlacement(Command):
-    """A place for one run of one container of one tenant; queued, first come first served, if none is free."""
+    """A place for one run of a tenant's container; queued, first come first served, if none is free."""
 
     cluster_id: Token
     tenant: Token

@@ -1,0 +1,389 @@
+"""The loop around every decider: decide, append, answer; and again if someone was faster.
+
+Each aggregate is folded once and kept. At most one append per aggregate is under
+way; what arrives meanwhile is decided together and becomes the next commit, so a
+busy aggregate costs one write for many commands. Nothing here trusts that a
+command arrives once: every commit says up to which command its stream has an
+answer, and a wish already true is answered with nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from core.commands import Answer, Kind, Refusal
+from core.contexts import COMMAND, Stream, stream_of
+from core.decider import Decider
+from core.log import Append, Commit, Conflict, Decision, Log, Unavailable, events_of
+from core.message import Command, Invalid, Rejection, Unknown
+
+log = structlog.get_logger(__name__)
+
+ATTEMPTS = 5
+"""How often a command may fail before it is put aside."""
+
+STATE_BYTES_MAX = 4096
+"""A larger state rides along only every `STATE_EVERY` commits."""
+
+STATE_EVERY = 64
+CACHED_MAX = 50_000
+TURN_MAX = 512
+"""Commands decided into one commit at most, which keeps a commit below the broker's message size."""
+
+_command = msgspec.json.Decoder(COMMAND)
+_encode_state = msgspec.json.Encoder(order="sorted").encode
+
+
+class Received(NamedTuple):
+    """A command off the queue. `done` is called once, with the answer, when it has been dealt with."""
+
+    sequence: int
+    stream: Stream
+    name: str
+    command: str
+    actor: str
+    correlation: str
+    body: bytes
+    done: Callable[[Answer], None]
+
+
+Park = Callable[[Received, str], Awaitable[None]]
+
+
+class Aggregate(Struct, eq=False):
+    """One stream's folded state, and where in the log it was read from."""
+
+    stream: Stream
+    decider: Decider[Any, Any, Any]
+    state: Any
+    waiting: deque[Received]
+    position: int = 0
+    version: int = 0
+    answers: int = 0
+    state_position: int = 0
+    state_bytes: int = 0
+    loaded: bool = False
+    busy: bool = False
+
+
+class _Turn(Struct, eq=False):
+    """What one append will say, and whom to tell when it is written."""
+
+    state: Any
+    answers: int
+    decisions: list[Decision]
+    told: list[tuple[Received, Answer | None]]
+
+
+def refusal(no: Rejection) -> Answer:
+    kind: Kind = (
+        "unknown" if isinstance(no, Unknown) else "invalid" if isinstance(no, Invalid) else "conflict"
+    )
+    return Answer(refusal=Refusal(type(no).__name__, kind, str(no)))
+
+
+class Malformed(Invalid):
+    """This is no command of this platform."""
+
+
+class Parked(Rejection):
+    """The command failed five times and was put aside; an operator can look into it and send it again."""
+
+
+class Runtime:
+    """Decides whatever it `receive`s, one stream at a time and all streams at once."""
+
+    def __init__(
+        self,
+        history: Log,
+        deciders: Mapping[str, Decider[Any, Any, Any]],
+        states: Mapping[str, Any],
+        park: Park,
+    ) -> None:
+        self._log, self._deciders, self._park = history, deciders, park
+        self._decode_state = {name: msgspec.json.Decoder(shape).decode for name, shape in states.items()}
+        self._aggregates: dict[Stream, Aggregate] = {}
+        self._failures: dict[int, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self.commits = 0
+
+    def receive(self, received: Received) -> None:
+        aggregate = self._aggregates.get(received.stream)
+        if aggregate is None:
+            aggregate = self._remember(received.stream)
+            if aggregate is None:
+                self._refuse_unreadable(received, f"there is no context {received.stream.context!r}")
+                return
+        aggregate.waiting.append(received)
+        if not aggregate.busy:
+            aggregate.busy = True
+            self._loop.call_soon(self._turn, aggregate)
+
+    def forget(self, owns: Callable[[Stream], bool]) -> None:
+        """Drop what waits for these streams, and what is known of them: another process has them now."""
+        for stream in [stream for stream in self._aggregates if owns(stream)]:
+            self._aggregates.pop(stream).waiting.clear()
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _remember(self, stream: Stream) -> Aggregate | None:
+        decider = self._deciders.get(stream.context)
+        if decider is None:
+            return None
+        if len(self._aggregates) >= CACHED_MAX:
+            for old in [s for s, a in self._aggregates.items() if not a.busy][: CACHED_MAX // 10]:
+                del self._aggregates[old]
+        aggregate = self._aggregates[stream] = Aggregate(stream, decider, decider.initial, deque())
+        return aggregate
+
+    def _turn(self, aggregate: Aggregate) -> None:
+        """Decide all that waits, append it once. Runs as a plain callback: no task for the common case."""
+        if not aggregate.waiting:
+            aggregate.busy = False
+            return
+        if not aggregate.loaded:
+            self._spawn(self._load_then_turn(aggregate))
+            return
+        turn = _Turn(aggregate.state, aggregate.answers, [], [])
+        while aggregate.waiting and len(turn.told) < TURN_MAX:
+            received = aggregate.waiting[0]
+            if received.sequence <= aggregate.answers:
+                turn.told.append((received, Answer(aggregate.position)))
+                aggregate.waiting.popleft()
+                continue
+            try:
+                command = self._read(received)
+                if aggregate.decider.alongside(command, turn.state):
+                    if not turn.told:
+                        self._spawn(self._together(aggregate, received, command))
+                        return
+                    break
+                events = aggregate.decider.decide(command, turn.state)
+                state = turn.state
+                for event in events:
+                    state = aggregate.decider.evolve(state, event)
+            except Malformed as no:
+                self._refuse_unreadable(received, str(no))
+                aggregate.waiting.popleft()
+                continue
+            except Rejection as no:
+                turn.told.append((received, refusal(no)))
+                aggregate.waiting.popleft()
+                continue
+            except Exception as error:  # a bug: it may pass (five tries), and must not hold up the others
+                if turn.told:
+                    break
+                self._spawn(self._failed(aggregate, received, error))
+                return
+            aggregate.waiting.popleft()
+            turn.told.append((received, None if events else Answer(aggregate.position)))
+            if events:
+                turn.state, turn.answers = state, received.sequence
+                turn.decisions.append(_decision(received, events))
+        if turn.decisions:
+            self._append(aggregate, turn)
+        else:
+            for received, answer in turn.told:
+                received.done(answer or Answer(aggregate.position))
+            self._loop.call_soon(self._turn, aggregate)
+
+    def _append(self, aggregate: Aggregate, turn: _Turn) -> None:
+        commit = self._commit(aggregate, turn)
+        try:
+            written = asyncio.ensure_future(
+                self._log.append(Append(aggregate.stream, aggregate.position, commit))
+            )
+        except Unavailable as error:
+            self._again(aggregate, turn, error)
+            return
+        written.add_done_callback(lambda outcome: self._appended(aggregate, turn, commit, outcome))
+
+    def _appended(
+        self, aggregate: Aggregate, turn: _Turn, commit: Commit, outcome: asyncio.Future[int]
+    ) -> None:
+        if outcome.cancelled():
+            return
+        error = outcome.exception()
+        if isinstance(error, Conflict | Unavailable):
+            self._again(aggregate, turn, error)
+            return
+        if error is not None:
+            raise error
+        self._advance(aggregate, turn, commit, outcome.result())
+        self._turn(aggregate)
+
+    def _advance(self, aggregate: Aggregate, turn: _Turn, commit: Commit, position: int) -> None:
+        self.commits += 1
+        if commit.state_position == 0:
+            aggregate.state_position = position
+        aggregate.state, aggregate.answers = turn.state, turn.answers
+        aggregate.position, aggregate.version = position, commit.version
+        for received, answer in turn.told:
+            self._failures.pop(received.sequence, None)
+            received.done(answer or Answer(position))
+
+    def _again(self, aggregate: Aggregate, turn: _Turn, error: Exception) -> None:
+        """Somebody was faster, or the outcome is unknown: read again, decide again."""
+        log.debug("deciding again", stream=str(aggregate.stream), reason=type(error).__name__)
+        aggregate.waiting.extendleft(received for received, _ in reversed(turn.told))
+        aggregate.loaded = False
+        delay = 0.002 if isinstance(error, Conflict) else 0.2
+        self._loop.call_later(delay, self._turn, aggregate)
+
+    def _commit(self, aggregate: Aggregate, turn: _Turn) -> Commit:
+        version = aggregate.version + 1
+        commit = Commit(version, turn.answers, turn.decisions, state_position=aggregate.state_position)
+        if aggregate.state_position and aggregate.state_bytes > STATE_BYTES_MAX and version % STATE_EVERY:
+            return commit
+        state = _encode_state(turn.state)
+        aggregate.state_bytes = len(state)
+        return Commit(version, turn.answers, turn.decisions, msgspec.Raw(state))
+
+    async def _load_then_turn(self, aggregate: Aggregate) -> None:
+        while True:
+            try:
+                await self._load(aggregate)
+                break
+            except Unavailable:
+                await asyncio.sleep(0.2)
+        self._turn(aggregate)
+
+    async def _load(self, aggregate: Aggregate) -> None:
+        """One read of the last commit, which carries the state; else from the commit that does."""
+        decode = self._decode_state[aggregate.stream.context]
+        last = await self._log.last(aggregate.stream)
+        aggregate.loaded = True
+        if last is None:
+            aggregate.state = aggregate.decider.initial
+            aggregate.position = aggregate.version = aggregate.answers = aggregate.state_position = 0
+            return
+        commit = last.commit
+        if commit.state_position == 0:
+            aggregate.state, aggregate.state_position = decode(commit.state), last.position
+            aggregate.state_bytes = len(bytes(commit.state))
+        else:
+            first, *tail = await self._log.read(aggregate.stream, commit.state_position - 1)
+            state = decode(first.commit.state)
+            for recorded in tail:
+                last = recorded
+                for event in events_of(recorded):
+                    state = aggregate.decider.evolve(state, event)
+            aggregate.state, aggregate.state_position = state, commit.state_position
+            aggregate.state_bytes = len(bytes(first.commit.state))
+        aggregate.position, aggregate.version = last.position, last.commit.version
+        aggregate.answers = last.commit.answers
+
+    async def _together(self, aggregate: Aggregate, received: Received, command: Command) -> None:
+        """A wish that others must come true alongside: all of them in one append, or none."""
+        try:
+            turn = _Turn(aggregate.state, received.sequence, [], [(received, None)])
+            appends: list[Append] = []
+            events = aggregate.decider.decide(command, turn.state)
+            for event in events:
+                turn.state = aggregate.decider.evolve(turn.state, event)
+            if not events:
+                raise _Settled
+            for wish in aggregate.decider.alongside(command, aggregate.state):
+                stream = stream_of(wish, received.stream.tenant)
+                other = Aggregate(stream, self._deciders[stream.context], None, deque())
+                await self._load(other)
+                facts = other.decider.decide(wish, other.state)
+                if not facts:
+                    continue
+                state = other.state
+                for fact in facts:
+                    state = other.decider.evolve(state, fact)
+                theirs = _Turn(state, other.answers, [_decision(received, facts)], [])
+                appends.append(Append(stream, other.position, self._commit(other, theirs)))
+            turn.decisions.append(_decision(received, events))
+            commit = self._commit(aggregate, turn)
+            position = await self._log.append(*appends, Append(aggregate.stream, aggregate.position, commit))
+            aggregate.waiting.popleft()
+            self._advance(aggregate, turn, commit, position)
+        except _Settled:
+            aggregate.waiting.popleft()
+            received.done(Answer(aggregate.position))
+        except Rejection as no:
+            aggregate.waiting.popleft()
+            received.done(refusal(no))
+        except (Conflict, Unavailable) as error:
+            aggregate.loaded = False
+            await asyncio.sleep(0.002 if isinstance(error, Conflict) else 0.2)
+        except Exception as error:  # as in `_turn`
+            await self._failed(aggregate, received, error)
+            return
+        self._turn(aggregate)
+
+    async def _failed(self, aggregate: Aggregate, received: Received, error: Exception) -> None:
+        failures = self._failures[received.sequence] = self._failures.get(received.sequence, 0) + 1
+        log.error(
+            "deciding failed",
+            command=received.name,
+            stream=str(received.stream),
+            failures=failures,
+            exc_info=error,
+        )
+        if failures >= ATTEMPTS:
+            await self._put_aside(received, f"{type(error).__name__}: {error}")
+            received.done(refusal(Parked()))
+            if aggregate.waiting and aggregate.waiting[0] is received:
+                aggregate.waiting.popleft()
+        else:
+            await asyncio.sleep(0.01 * 2**failures)
+        aggregate.loaded = False
+        self._turn(aggregate)
+
+    def _read(self, received: Received) -> Command:
+        """The command, whose body must say the same as its subject. Raises `Malformed`."""
+        try:
+            command: Command = _command.decode(received.body)
+        except (msgspec.ValidationError, msgspec.DecodeError) as no:
+            raise Malformed(str(no)) from None
+        if (
+            type(command).__name__ != received.name
+            or stream_of(command, received.stream.tenant) != received.stream
+        ):
+            raise Malformed(
+                f"the body is a {type(command).__name__} for another address than the subject says"
+            )
+        return command
+
+    def _refuse_unreadable(self, received: Received, reason: str) -> None:
+        async def put_aside() -> None:
+            await self._put_aside(received, f"malformed: {reason}")
+            received.done(refusal(Malformed(reason)))
+
+        self._spawn(put_aside())
+
+    async def _put_aside(self, received: Received, reason: str) -> None:
+        self._failures.pop(received.sequence, None)
+        while True:
+            try:
+                await self._park(received, reason)
+                return
+            except Unavailable:
+                await asyncio.sleep(0.2)
+
+    def _spawn(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+class _Settled(Exception):
+    """The wish was true already."""
+
+
+def _decision(received: Received, events: list[Any]) -> Decision:
+    return Decision(received.command, received.sequence, received.actor, received.correlation, list(events))
