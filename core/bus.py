@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import nats
 import structlog
@@ -130,7 +130,7 @@ class Bus:
         self._reported: dict[str, float] = {}
 
     @classmethod
-    async def connect(cls, url: str, name: str) -> Bus:
+    async def connect(cls, url: str, name: str) -> Self:
         client = Client()
         bus = cls(client)
         await client.connect(

@@ -35,12 +35,15 @@ CHECKPOINT_S = 1.0
 class Lease(Struct):
     """As kept in the stream LEASES; `owner` is "" when it was given back.
 
-    `crashes` counts the owners that died in a row with this very checkpoint.
+    `crashes` counts the owners that died in a row without getting any further;
+    `suspect` is the command the last of them was about to decide, if it went
+    carefully, 0 if not.
     """
 
     owner: str = ""
     checkpoint: int = 0
     crashes: int = 0
+    suspect: int = 0
 
 
 class _Held(Struct):
@@ -136,7 +139,7 @@ class Leases:
             self.settled.set()
 
     async def _claim(self, name: str, sequence: int, lease: Lease, abandoned: bool) -> None:
-        mine = Lease(self.owner, lease.checkpoint, lease.crashes + 1 if abandoned else 0)
+        mine = Lease(self.owner, lease.checkpoint, lease.crashes + 1 if abandoned else 0, lease.suspect)
         try:
             self._held[name] = _Held(await self._write(name, sequence, mine), mine)
         except Conflict:
@@ -161,9 +164,16 @@ class Leases:
         except Conflict:
             await self._lost(name)
 
-    async def checkpoint_now(self, name: str) -> None:
-        """Write the checkpoint before going on, so that a crash points at what comes next."""
-        await self._save(name)
+    async def suspect(self, name: str, sequence: int) -> None:
+        """Note what is decided next before deciding it, so that a crash tells which command it was."""
+        held = self._held.get(name)
+        if held is None:
+            return
+        lease = Lease(self.owner, self._checkpoint(name), held.lease.crashes, sequence)
+        try:
+            held.sequence, held.lease = await self._write(name, held.sequence, lease), lease
+        except Conflict:
+            await self._lost(name)
 
     async def _confirm(self) -> None:
         for name in list(self._held):

@@ -33,7 +33,9 @@ STATE_BYTES_MAX = 4096
 """A larger state rides along only every `STATE_EVERY` commits."""
 
 STATE_EVERY = 64
-CACHED_MAX = 50_000
+CACHED_MAX = 5_000
+"""Aggregates a runtime keeps folded; there is one runtime to a partition."""
+
 TURN_MAX = 512
 """Commands decided into one commit at most, which keeps a commit below the broker's message size."""
 
@@ -74,7 +76,7 @@ class Aggregate(Struct, eq=False):
 
 
 class _Turn(Struct, eq=False):
-    """What one append will say, and whom to tell when it is written."""
+    """What one append will say, and whom to tell when it is written: a refusal, or (None) where."""
 
     state: Any
     answers: int
@@ -113,7 +115,7 @@ class Runtime:
         self._failures: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
-        self.commits = 0
+        self._closed = False
 
     def receive(self, received: Received) -> None:
         aggregate = self._aggregates.get(received.stream)
@@ -127,12 +129,9 @@ class Runtime:
             aggregate.busy = True
             self._loop.call_soon(self._turn, aggregate)
 
-    def forget(self, owns: Callable[[Stream], bool]) -> None:
-        """Drop what waits for these streams, and what is known of them: another process has them now."""
-        for stream in [stream for stream in self._aggregates if owns(stream)]:
-            self._aggregates.pop(stream).waiting.clear()
-
     async def close(self) -> None:
+        """Decide nothing more: another process may have these streams now."""
+        self._closed = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -149,7 +148,7 @@ class Runtime:
 
     def _turn(self, aggregate: Aggregate) -> None:
         """Decide all that waits, append it once. Runs as a plain callback: no task for the common case."""
-        if not aggregate.waiting:
+        if self._closed or not aggregate.waiting:
             aggregate.busy = False
             return
         if not aggregate.loaded:
@@ -159,7 +158,7 @@ class Runtime:
         while aggregate.waiting and len(turn.told) < TURN_MAX:
             received = aggregate.waiting[0]
             if received.sequence <= aggregate.answers:
-                turn.told.append((received, Answer(aggregate.position)))
+                turn.told.append((received, None))
                 aggregate.waiting.popleft()
                 continue
             try:
@@ -187,7 +186,7 @@ class Runtime:
                 self._spawn(self._failed(aggregate, received, error))
                 return
             aggregate.waiting.popleft()
-            turn.told.append((received, None if events else Answer(aggregate.position)))
+            turn.told.append((received, None))
             if events:
                 turn.state, turn.answers = state, received.sequence
                 turn.decisions.append(_decision(received, events))
@@ -224,7 +223,6 @@ class Runtime:
         self._turn(aggregate)
 
     def _advance(self, aggregate: Aggregate, turn: _Turn, commit: Commit, position: int) -> None:
-        self.commits += 1
         if commit.state_position == 0:
             aggregate.state_position = position
         aggregate.state, aggregate.answers = turn.state, turn.answers
@@ -263,10 +261,10 @@ class Runtime:
         """One read of the last commit, which carries the state; else from the commit that does."""
         decode = self._decode_state[aggregate.stream.context]
         last = await self._log.last(aggregate.stream)
-        aggregate.loaded = True
         if last is None:
             aggregate.state = aggregate.decider.initial
             aggregate.position = aggregate.version = aggregate.answers = aggregate.state_position = 0
+            aggregate.loaded = True
             return
         commit = last.commit
         if commit.state_position == 0:
@@ -283,6 +281,7 @@ class Runtime:
             aggregate.state_bytes = len(bytes(first.commit.state))
         aggregate.position, aggregate.version = last.position, last.commit.version
         aggregate.answers = last.commit.answers
+        aggregate.loaded = True
 
     async def _together(self, aggregate: Aggregate, received: Received, command: Command) -> None:
         """A wish that others must come true alongside: all of them in one append, or none."""
@@ -337,8 +336,7 @@ class Runtime:
         if failures >= ATTEMPTS:
             await self._put_aside(received, f"{type(error).__name__}: {error}")
             received.done(refusal(Parked()))
-            if aggregate.waiting and aggregate.waiting[0] is received:
-                aggregate.waiting.popleft()
+            aggregate.waiting.popleft()
         else:
             await asyncio.sleep(0.01 * 2**failures)
         aggregate.loaded = False
