@@ -6,6 +6,7 @@ the promises of `tests/core/test_log.py`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -80,10 +81,10 @@ class Log(Protocol):
         """A stream's commits after a position, in order. Raises `Unavailable`."""
         ...
 
-    async def append(self, *appends: Append) -> int:
+    def append(self, *appends: Append) -> asyncio.Future[int]:
         """All of the commits or none; the position of the last one.
 
-        Raises `Conflict` when a stream has moved on, `Unavailable` when the
+        The future raises `Conflict` when a stream has moved on, `Unavailable` when the
         outcome is unknown.
         """
         ...

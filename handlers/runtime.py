@@ -33,6 +33,10 @@ STATE_BYTES_MAX = 4096
 """A larger state rides along only every `STATE_EVERY` commits."""
 
 STATE_EVERY = 64
+RETRY_S = 0.2
+"""After a log that did not answer; after a conflict it is `CONFLICT_S`."""
+
+CONFLICT_S = 0.002
 CACHED_MAX = 5_000
 """Aggregates a runtime keeps folded; there is one runtime to a partition."""
 
@@ -200,9 +204,7 @@ class Runtime:
     def _append(self, aggregate: Aggregate, turn: _Turn) -> None:
         commit = self._commit(aggregate, turn)
         try:
-            written = asyncio.ensure_future(
-                self._log.append(Append(aggregate.stream, aggregate.position, commit))
-            )
+            written = self._log.append(Append(aggregate.stream, aggregate.position, commit))
         except Unavailable as error:
             self._again(aggregate, turn, error)
             return
@@ -236,7 +238,7 @@ class Runtime:
         log.debug("deciding again", stream=str(aggregate.stream), reason=type(error).__name__)
         aggregate.waiting.extendleft(received for received, _ in reversed(turn.told))
         aggregate.loaded = False
-        delay = 0.002 if isinstance(error, Conflict) else 0.2
+        delay = CONFLICT_S if isinstance(error, Conflict) else RETRY_S
         self._loop.call_later(delay, self._turn, aggregate)
 
     def _commit(self, aggregate: Aggregate, turn: _Turn) -> Commit:
@@ -254,7 +256,7 @@ class Runtime:
                 await self._load(aggregate)
                 break
             except Unavailable:
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(RETRY_S)
         self._turn(aggregate)
 
     async def _load(self, aggregate: Aggregate) -> None:
@@ -318,7 +320,7 @@ class Runtime:
             received.done(refusal(no))
         except (Conflict, Unavailable) as error:
             aggregate.loaded = False
-            await asyncio.sleep(0.002 if isinstance(error, Conflict) else 0.2)
+            await asyncio.sleep(CONFLICT_S if isinstance(error, Conflict) else RETRY_S)
         except Exception as error:  # as in `_turn`
             await self._failed(aggregate, received, error)
             return
@@ -371,7 +373,7 @@ class Runtime:
                 await self._park(received, reason)
                 return
             except Unavailable:
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(RETRY_S)
 
     def _spawn(self, work: Any) -> None:
         task = self._loop.create_task(work)
