@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from typing import Literal, Protocol
-from uuid import uuid4
+from secrets import token_hex
+from typing import Any, Literal, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +21,8 @@ Kind = Literal["unknown", "invalid", "conflict"]
 
 RETRY_S = 1.0
 """How long an answer may take before we look into the log for it."""
+
+MESSAGE_TOO_LARGE = 10054
 
 _TOKEN = re.compile(r"[A-Za-z0-9_:%~-]{1,250}")
 
@@ -80,7 +82,6 @@ class CommandQueue:
     def __init__(self, bus: Bus, actor: str) -> None:
         self._bus, self._actor = bus, actor
         self._log = JetStreamLog(bus)
-        self._decode = msgspec.json.Decoder(Answer).decode
 
     async def send(
         self,
@@ -100,88 +101,43 @@ class CommandQueue:
                 )
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        body = msgspec.json.encode(command, order="sorted")
-        headers = {
-            "Stratus-Actor": actor or self._actor,
-            "Stratus-Correlation": correlation or uuid4().hex,
-        }
-        command_id = command_id or uuid4().hex
+        command_id = command_id or token_hex(16)
+        address, body = subject.encode(), msgspec.json.encode(command, order="sorted")
+        about = {"Stratus-Actor": actor or self._actor, "Stratus-Correlation": correlation or command_id}
         while True:
-            answer: asyncio.Future[Answer] = loop.create_future()
-
-            def answered(head: bytes, data: bytes) -> None:
-                if not answer.done():
-                    answer.set_result(self._decode(data))
-
-            token = self._bus.expect(answered)
+            asked = _Asked(loop, min(RETRY_S, max(deadline - loop.time(), 0.0)))
+            reply = self._bus.expect(asked.answered)
+            headers = about | {"Nats-Msg-Id": command_id, "Stratus-Reply": self._bus.address(reply).decode()}
+            acknowledgement = b""
             try:
-                about = headers | {
-                    "Nats-Msg-Id": command_id,
-                    "Stratus-Reply": self._bus.address(token).decode(),
-                }
-                sequence = await self._publish(subject, body, about, answer, deadline)
-                while not answer.done() and loop.time() < deadline:
-                    patience = min(RETRY_S, deadline - loop.time())
-                    await asyncio.wait((answer,), timeout=patience)
-                    if answer.done():
-                        break
+                acknowledgement = self._bus.call(address, body, header_block(headers), asked.stored)
+                return position_of(await asked.outcome)
+            except (_Late, Unavailable) as late:
+                if asked.sequence:
                     with contextlib.suppress(Unavailable):
-                        position = await self._recover(stream, sequence)
+                        position = await self._recover(stream, asked.sequence)
                         if position is not None:
                             return position
-                        if await self._passed(sequence):
-                            break  # decided without an event, and the reason got lost: ask again
-                if answer.done():
-                    return position_of(answer.result())
+                        if await self._passed(asked.sequence):
+                            command_id = token_hex(16)  # decided without an event, its answer lost: ask again
+                            continue
                 if loop.time() >= deadline:
-                    raise Unavailable(f"{type(command).__name__} was accepted, its answer is not in yet")
-                command_id = uuid4().hex
+                    what = (
+                        "was accepted, its answer is not in yet"
+                        if asked.sequence
+                        else f"was not taken: {late}"
+                    )
+                    raise Unavailable(f"{type(command).__name__} {what}") from None
+                await asyncio.sleep(min(0.1, deadline - loop.time()))
             finally:
-                self._bus.forget(token)
-
-    async def _publish(
-        self,
-        subject: str,
-        body: bytes,
-        headers: dict[str, str],
-        answer: asyncio.Future[Answer],
-        deadline: float,
-    ) -> int:
-        """The command's sequence; 0 if its answer came before the broker's acknowledgement did."""
-        loop, block = asyncio.get_running_loop(), header_block(headers)
-        while True:
-            try:
-                stored: asyncio.Future[bytes] = loop.create_future()
-
-                def done(head: bytes, data: bytes) -> None:
-                    if not stored.done():
-                        stored.set_result(data)
-
-                token = self._bus.call(subject.encode(), body, block, done)
-                try:
-                    await asyncio.wait((stored, answer), timeout=2, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    self._bus.forget(token)
-                if answer.done():
-                    return 0
-                if stored.done():
-                    acknowledged = msgspec.json.decode(stored.result() or b'{"error":{}}')
-                    if "error" not in acknowledged:
-                        return int(acknowledged["seq"])
-                    if acknowledged["error"].get("err_code") == 10054:
-                        raise Declined("TooLarge", "invalid", "a command may be 1 MiB at most")
-                    raise Unavailable(f"the queue refuses commands: {api_error(acknowledged)}")
-            except Unavailable:
-                if loop.time() + 0.2 >= deadline:
-                    raise
-                await asyncio.sleep(0.2)
-            if loop.time() >= deadline:
-                raise Unavailable("the queue did not acknowledge the command")
+                asked.close()
+                self._bus.forget(reply)
+                self._bus.forget(acknowledgement)
 
     async def _recover(self, stream: Stream, sequence: int) -> int | None:
         """Where the command became an event, if it did."""
         last = await self._log.last(stream)
-        if not sequence or last is None or last.commit.answers < sequence:
+        if last is None or last.commit.answers < sequence:
             return None
         for recorded in reversed(await self._log.read(stream)):
             if any(decision.sequence == sequence for decision in recorded.commit.decisions):
@@ -197,6 +153,50 @@ class CommandQueue:
         partition = message["subject"].split(".")[1]
         lease = await last_message(self._bus, "LEASES", f"lease.{partition}")
         return lease is not None and int(msgspec.json.decode(lease[1])["checkpoint"]) >= sequence
+
+
+class _Late(Exception):
+    """No answer within the time it usually takes."""
+
+
+class _Asked:
+    """One publication: where the queue stored it, and what came of it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, patience_s: float) -> None:
+        self.sequence = 0
+        self.outcome: asyncio.Future[Answer] = loop.create_future()
+        self._timer = loop.call_later(patience_s, self._fail, _Late("the queue does not answer"))
+
+    def stored(self, head: bytes, data: bytes) -> None:
+        acknowledged = _decode_stored(data) if data else _Stored(error={"description": "nobody keeps it"})
+        if acknowledged.error is None:
+            self.sequence = acknowledged.seq
+        elif acknowledged.error.get("err_code") == MESSAGE_TOO_LARGE:
+            self._fail(Declined("TooLarge", "invalid", "a command may be 1 MiB at most"))
+        else:
+            self._fail(Unavailable(api_error({"error": acknowledged.error})))
+
+    def answered(self, head: bytes, data: bytes) -> None:
+        self._timer.cancel()
+        if not self.outcome.done():
+            self.outcome.set_result(_decode_answer(data))
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _fail(self, error: Exception) -> None:
+        self._timer.cancel()
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+
+class _Stored(Struct, frozen=True):
+    seq: int = 0
+    error: dict[str, Any] | None = None
+
+
+_decode_answer = msgspec.json.Decoder(Answer).decode
+_decode_stored = msgspec.json.Decoder(_Stored).decode
 
 
 def reply_address(block: bytes) -> bytes:

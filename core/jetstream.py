@@ -17,7 +17,7 @@ import msgspec
 
 from core.bus import Bus, api_error, header, header_block
 from core.contexts import Stream
-from core.log import Append, Conflict, Recorded, Unavailable, decode, encode, events_of
+from core.log import Append, Conflict, Recorded, Unavailable, decode, encode
 from core.reader import Reader
 
 PARTITIONS = 16
@@ -26,6 +26,9 @@ PARTITIONS = 16
 WRONG_LAST_SEQUENCE = (10071, 10164)
 STREAM_NAME_IN_USE = 10058
 APPEND_TIMEOUT_S = 5.0
+HEADER_DECISIONS_MAX = 16
+"""Of a commit that answers more commands, the headers name the events of the first so many."""
+
 BACKLOG_MAX = 20_000
 DAY_NS = 86_400 * 1_000_000_000
 
@@ -166,12 +169,12 @@ class JetStreamLog:
 
     @staticmethod
     def _frame(append: Append) -> tuple[bytes, bytes, dict[str, str]]:
-        recorded = Recorded(append.stream, 0, 0, append.commit)
-        decision = append.commit.decisions[-1]
+        decisions = append.commit.decisions
+        decision = decisions[-1]
+        names = [type(event).__name__ for one in decisions[:HEADER_DECISIONS_MAX] for event in one.events]
         headers = {
-            "Nats-Expected-Stream": "EVENTS",
             "Nats-Expected-Last-Subject-Sequence": str(append.expected),
-            "Stratus-Events": ",".join(type(event).__name__ for event in events_of(recorded)[:50]),
+            "Stratus-Events": ",".join(names),
             "Stratus-Command": decision.command,
             "Stratus-Actor": decision.actor,
             "Stratus-Correlation": decision.correlation,

@@ -151,12 +151,14 @@ class Runtime:
         return aggregate
 
     def _turn(self, aggregate: Aggregate) -> None:
-        """Decide all that waits, append it once. Runs as a plain callback: no task for the common case."""
+        """Decide all that waits, append it once. Runs as a plain callback: no task for the common case.
+
+        A stream not read yet is first taken for a new one, which spares every
+        creation a round trip: if it is not, the append is refused (it expects
+        position 0), and if nothing would be appended, it is read before anybody is told.
+        """
         if self._closed or not aggregate.waiting:
             aggregate.busy = False
-            return
-        if not aggregate.loaded:
-            self._spawn(self._load_then_turn(aggregate))
             return
         turn = _Turn(aggregate.state, aggregate.answers, [], [])
         while aggregate.waiting and len(turn.told) < TURN_MAX:
@@ -168,7 +170,7 @@ class Runtime:
             try:
                 command = self._read(received)
                 if aggregate.decider.alongside(command, turn.state):
-                    if not turn.told:
+                    if not turn.told and aggregate.loaded:
                         self._spawn(self._together(aggregate, received, command))
                         return
                     break
@@ -185,7 +187,7 @@ class Runtime:
                 aggregate.waiting.popleft()
                 continue
             except Exception as error:  # a bug: it may pass (five tries), and must not hold up the others
-                if turn.told:
+                if turn.told or not aggregate.loaded:
                     break
                 self._spawn(self._failed(aggregate, received, error))
                 return
@@ -196,6 +198,9 @@ class Runtime:
                 turn.decisions.append(_decision(received, events))
         if turn.decisions:
             self._append(aggregate, turn)
+        elif not aggregate.loaded:
+            aggregate.waiting.extendleft(received for received, _ in reversed(turn.told))
+            self._spawn(self._load_then_turn(aggregate))
         else:
             for received, answer in turn.told:
                 received.done(answer or Answer(aggregate.position))
@@ -228,7 +233,7 @@ class Runtime:
         if commit.state_position == 0:
             aggregate.state_position = position
         aggregate.state, aggregate.answers = turn.state, turn.answers
-        aggregate.position, aggregate.version = position, commit.version
+        aggregate.position, aggregate.version, aggregate.loaded = position, commit.version, True
         for received, answer in turn.told:
             self._failures.pop(received.sequence, None)
             received.done(answer or Answer(position))
@@ -239,7 +244,7 @@ class Runtime:
         aggregate.waiting.extendleft(received for received, _ in reversed(turn.told))
         aggregate.loaded = False
         delay = CONFLICT_S if isinstance(error, Conflict) else RETRY_S
-        self._loop.call_later(delay, self._turn, aggregate)
+        self._loop.call_later(delay, lambda: self._spawn(self._load_then_turn(aggregate)))
 
     def _commit(self, aggregate: Aggregate, turn: _Turn) -> Commit:
         version = aggregate.version + 1
@@ -319,8 +324,9 @@ class Runtime:
             aggregate.waiting.popleft()
             received.done(refusal(no))
         except (Conflict, Unavailable) as error:
-            aggregate.loaded = False
             await asyncio.sleep(CONFLICT_S if isinstance(error, Conflict) else RETRY_S)
+            await self._load_then_turn(aggregate)
+            return
         except Exception as error:  # as in `_turn`
             await self._failed(aggregate, received, error)
             return
@@ -341,8 +347,7 @@ class Runtime:
             aggregate.waiting.popleft()
         else:
             await asyncio.sleep(0.01 * 2**failures)
-        aggregate.loaded = False
-        self._turn(aggregate)
+        await self._load_then_turn(aggregate)
 
     def _read(self, received: Received) -> Command:
         """The command, whose body must say the same as its subject. Raises `Malformed`."""

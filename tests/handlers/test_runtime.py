@@ -81,7 +81,7 @@ async def test_a_large_state_rides_along_only_now_and_then_and_is_loaded_all_the
 
 async def test_a_command_that_fails_five_times_is_put_aside_and_those_behind_it_go_on() -> None:
     log = MemoryLog()
-    commands = over(log, toggling(breaks=5))
+    commands = over(log, toggling(breaks=99))
     poison = asyncio.ensure_future(commands.send(cordon, "_"))
     await asyncio.sleep(0)
     behind = asyncio.ensure_future(commands.send(uncordon, "_"))
