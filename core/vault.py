@@ -22,7 +22,6 @@ from core.jetstream import WRONG_LAST_SEQUENCE, last_message
 from core.log import Unavailable
 
 KEY_BYTES, NONCE_BYTES = 32, 12
-PEPPER = "pepper"
 
 
 class Keys(Protocol):
@@ -90,15 +89,10 @@ class JetStreamKeys:
 
 
 class Vault:
-    """Seals and opens. `pepper` keys the hashes of `blind`; another pepper finds nobody."""
+    """Seals and opens. `pepper` keys the hashes of `blind`: with another one, nobody would be found again."""
 
     def __init__(self, keys: Keys, pepper: bytes) -> None:
         self._keys, self._pepper = keys, pepper
-
-    @classmethod
-    async def unlock(cls, keys: Keys) -> Vault:
-        """A vault whose pepper is the platform's own, kept among the keys."""
-        return cls(keys, await keys.own(PEPPER))
 
     async def seal(self, subject_id: str, data: dict[str, str]) -> str:
         nonce = secrets.token_bytes(NONCE_BYTES)
