@@ -2,40 +2,19 @@
 
 import asyncio
 import re
-import socket
-import subprocess
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from core.bus import connect_when_up
-from core.jetstream import create_streams
 from core.vault import JetStreamKeys, Keys, MemoryKeys, Vault
 
 ANNA, PERSON = "usr_1", {"username": "anna", "email": "anna@example.com"}
 
 
 @pytest.fixture(params=["memory", "jetstream"])
-async def keys(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Keys]:
+def keys(request: pytest.FixtureRequest) -> Keys:
     if request.param == "memory":
-        yield MemoryKeys()
-        return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        ["nats-server", "-js", "-sd", str(tmp_path), "-a", "127.0.0.1", "-p", str(port)],
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        bus = await connect_when_up(f"nats://127.0.0.1:{port}", "test")
-        await create_streams(bus)
-        yield JetStreamKeys(bus)
-        await bus.close()
-    finally:
-        server.terminate()
-        server.wait()
+        return MemoryKeys()
+    return JetStreamKeys(request.getfixturevalue("bus"))
 
 
 @pytest.fixture
