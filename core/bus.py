@@ -201,7 +201,8 @@ class Bus:
 
         token = self.call(subject, payload, headers, done)
         try:
-            head, body = await asyncio.wait_for(answer, timeout)
+            async with asyncio.timeout(timeout):  # 3.11's wait_for may swallow a cancellation
+                head, body = await answer
         except TimeoutError:
             raise Unavailable(f"no answer from {subject.decode()} within {timeout} s") from None
         finally:

@@ -108,7 +108,8 @@ class Leases:
             except Unavailable as error:
                 log.debug("leases are waiting", reason=str(error))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._tick.wait(), HEARTBEAT_S)
+                async with asyncio.timeout(HEARTBEAT_S):  # 3.11's wait_for may swallow a cancellation
+                    await self._tick.wait()
             self._tick.clear()
             if self._loop.time() - began > LIFE_S:  # we were stopped or starved: others may have taken over
                 await self._confirm()
@@ -191,7 +192,12 @@ class Leases:
         found = await last_message(self._bus, "LEASES", f"lease.{name}")
         if found is None:
             return 0, Lease()
-        return int(header(found[0], b"Nats-Sequence")), msgspec.json.decode(found[1], type=Lease)
+        sequence = int(header(found[0], b"Nats-Sequence"))
+        try:
+            return sequence, msgspec.json.decode(found[1], type=Lease)
+        except msgspec.MsgspecError as error:
+            log.warning("lease is unreadable, starting over", lease=name, reason=str(error))
+            return sequence, Lease()
 
     async def _write(self, name: str, expected: int, lease: Lease) -> int:
         headers = header_block({"Nats-Expected-Last-Subject-Sequence": str(expected)})

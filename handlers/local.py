@@ -63,7 +63,8 @@ class LocalCommands:
             )
         )
         try:
-            return position_of(await asyncio.wait_for(answer, timeout))
+            async with asyncio.timeout(timeout):
+                return position_of(await answer)
         except TimeoutError:
             raise Unavailable("no answer") from None
 

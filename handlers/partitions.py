@@ -61,7 +61,8 @@ class Partition:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._stepping
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), grace_s)
+            async with asyncio.timeout(grace_s):
+                await self._idle.wait()
         self._closed = True
         await self._runtime.close()
 
@@ -112,7 +113,8 @@ class Partition:
         assert queue is not None
         while True:
             try:
-                received = await asyncio.wait_for(queue.get(), 1.0)
+                async with asyncio.timeout(1.0):
+                    received = await queue.get()
             except TimeoutError:
                 self._careful = None  # whatever it was, it is behind us
                 return
