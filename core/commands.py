@@ -139,7 +139,8 @@ class CommandQueue:
         last = await self._log.last(stream)
         if last is None or last.commit.answers < sequence:
             return None
-        for recorded in reversed(await self._log.read(stream)):
+        history = [last] if any(d.sequence == sequence for d in last.commit.decisions) else None
+        for recorded in reversed(history or await self._log.read(stream)):
             if any(decision.sequence == sequence for decision in recorded.commit.decisions):
                 return recorded.position
         return None

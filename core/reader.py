@@ -47,6 +47,7 @@ class Reader:
         self._on_message = on_message
         self._generation = 0
         self._subscription: Subscription | None = None
+        self._name = ""
         self._requests = b""
         self._inbox = b""
         self._credit = 0
@@ -91,6 +92,9 @@ class Reader:
 
     async def _drop(self) -> None:
         subscription, self._subscription = self._subscription, None
+        if self._name and self._bus.connected:
+            self._bus.send(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}".encode(), b"")
+        self._name = ""
         if subscription is not None:
             with contextlib.suppress(Exception):  # the connection may be gone, and the subscription with it
                 await self._bus.unlisten(subscription)
@@ -114,6 +118,7 @@ class Reader:
                 if self._subjects:
                     config["filter_subjects"] = list(self._subjects)
                 request = {"stream_name": self._stream, "action": "create", "config": config}
+                self._name = name
                 subject = f"$JS.API.CONSUMER.CREATE.{self._stream}.{name}"
                 _, body = await self._bus.ask(subject.encode(), msgspec.json.encode(request), timeout=3)
                 answer = msgspec.json.decode(body)
