@@ -30,6 +30,7 @@ HEADER_DECISIONS_MAX = 16
 """Of a commit that answers more commands, the headers name the events of the first so many."""
 
 BACKLOG_MAX = 20_000
+STREAMS_MAX = 50_000
 DAY_NS = 86_400 * 1_000_000_000
 
 
@@ -190,6 +191,7 @@ class JetStreamLog:
     async def _tail(self, subjects: Sequence[str], after: int) -> AsyncGenerator[list[Recorded], None]:
         backlog: list[tuple[int, int, bytes, bytes]] = []
         grown = asyncio.Event()
+        known: dict[bytes, Stream] = {}
 
         def take(sequence: int, at_ms: int, subject: bytes, head: bytes, body: bytes) -> None:
             backlog.append((sequence, at_ms, subject, body))
@@ -205,9 +207,14 @@ class JetStreamLog:
                 grown.clear()
                 batch, backlog = backlog, []
                 reader.resume()
-                yield [
-                    Recorded(Stream(*subject.decode().split(".")[1:]), sequence, at_ms, decode(body))
-                    for sequence, at_ms, subject, body in batch
-                ]
+                if len(known) > STREAMS_MAX:
+                    known.clear()
+                recorded = []
+                for sequence, at_ms, subject, body in batch:
+                    stream = known.get(subject)
+                    if stream is None:
+                        stream = known[subject] = Stream(*subject.decode().split(".")[1:])
+                    recorded.append(Recorded(stream, sequence, at_ms, decode(body)))
+                yield recorded
         finally:
             await reader.stop()
