@@ -1,0 +1,1 @@
+"""How to talk to the platform without any of its code."""
