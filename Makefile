@@ -40,7 +40,8 @@ check: $(STAMP) ## lint, format, types, directions of imports (a minute)
 bench: $(STAMP) ## measure commands and replays beside raw JetStream (two minutes)
 	@$(BIN)/python -m bench $(ARGS)
 
-lock: $(STAMP) ## write the lock files anew from pyproject.toml
+lock: ## write the lock files anew from pyproject.toml
+	@test -x $(BIN)/python || .ci/install $(VENV)
 	@$(BIN)/uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install -q --disable-pip-version-check uv
 	@$(BIN)/uv pip compile -q --universal --generate-hashes --no-header pyproject.toml \
 		--extra dev --extra build -o requirements.lock
