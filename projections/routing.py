@@ -70,6 +70,12 @@ class RoutingTable:
         self._turns[route.hostname] = turn + 1
         return backends[turn]
 
+    def turn(self, host: str) -> int:
+        """Which of the backends is next."""
+        route = self.route(host)
+        backends = self._backends(route.image_id) if route else ()
+        return self._turns.get(route.hostname, 0) % len(backends) if route and backends else 0
+
     def state(self) -> Any:
         return [self._routes, self._images, self._started, self._ready]
 
