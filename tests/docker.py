@@ -69,14 +69,15 @@ def app_archive(app_binary: bytes) -> bytes:
 def app_image(dockerd: PrivateDocker, app_archive: bytes) -> str:
     """The web app, known to the session's engine under this name."""
     with asyncio.Runner() as runner:
-        runner.run(_build(dockerd, app_archive))
+        runner.run(build(dockerd, app_archive, APP_REF))
     return APP_REF
 
 
-async def _build(dockerd: PrivateDocker, archive: bytes) -> None:
+async def build(dockerd: PrivateDocker, archive: bytes, ref: str) -> None:
+    """As anybody on the machine could."""
     async with (
         docker(dockerd) as http,
-        http.post("http://docker/build", params={"t": APP_REF}, data=archive) as response,
+        http.post("http://docker/build", params={"t": ref}, data=archive) as response,
     ):
         said = await response.text()
         assert "Successfully tagged" in said, said

@@ -27,6 +27,8 @@ from typing import Literal
 import aiohttp
 from msgspec import Struct
 
+from core.services.process import dies_with_parent
+
 SOCKET = Path("/run/docker.sock")
 PING_S = 2
 START_S = 30
@@ -118,6 +120,10 @@ async def _session(url: str, timeout_s: float) -> AsyncIterator[tuple[aiohttp.Cl
 class PrivateDocker:
     """A dockerd of our own, the same one for the same data directory.
 
+    A supervisor runs `argv` between `prepare` and `clear`, and sees to it that
+    `stop_everything` is called before its end: live restoring means that containers
+    stay when dockerd goes.
+
     What is volatile lies in /run, whatever the data directory: the path of a
     socket must be shorter than 108 bytes.
     """
@@ -156,31 +162,48 @@ class PrivateDocker:
             "--log-level=warn",
         ]
 
-    async def start(self) -> None:
-        """Returns when the engine answers. Raises `DockerFailed`. Also after a crash, ours or dockerd's."""
+    async def prepare(self) -> None:
+        """Before each start, the first or after a crash. Raises `DockerFailed`."""
         await self._end_predecessor()
         await asyncio.to_thread(self._prepare)
-        with self.log.open("wb") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
-        deadline = asyncio.get_running_loop().time() + START_S
+
+    async def ready(self) -> None:
+        """Returns when the engine answers."""
         while not await answers(self.url):
-            late = asyncio.get_running_loop().time() > deadline
-            if self.process.returncode is not None or late:
-                said = self.log.read_text(errors="replace")[-600:].strip()
-                await self.stop()
-                raise DockerFailed(f"dockerd {'did not answer' if late else 'ended'}: {said}")
             await asyncio.sleep(0.05)
 
+    async def clear(self) -> None:
+        """After its end: leaves nothing running, mounted or bridged."""
+        await asyncio.to_thread(self._clear)
+
+    async def start(self) -> None:
+        """All of it, for those who have no supervisor. Returns when it answers. Raises `DockerFailed`."""
+        await self.prepare()
+        with self.log.open("wb") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.argv(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=dies_with_parent(signal.SIGTERM),
+            )
+        answering, ended = asyncio.ensure_future(self.ready()), asyncio.ensure_future(self.process.wait())
+        await asyncio.wait((answering, ended), timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            said = self.log.read_text(errors="replace")[-600:].strip()
+            answering.cancel()
+            await self.stop()
+            raise DockerFailed(f"dockerd {'ended' if ended.done() else 'did not answer'}: {said}")
+
     async def stop(self, grace_s: int = 10) -> None:
-        """Stops all its containers, then the engine, and leaves nothing running, mounted or bridged."""
+        """Stops all its containers, then the engine, and clears up after it."""
         with suppress(aiohttp.ClientError, OSError, TimeoutError):
             await stop_everything(self.url, grace_s=grace_s)
         if self.process is not None:
             await _end(self.process)
             self.process = None
-        await asyncio.to_thread(self._clear)
+        await self.clear()
 
     async def _end_predecessor(self) -> None:
         """A dockerd that outlived whoever started it; its containers live on and will be found again."""

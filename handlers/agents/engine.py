@@ -14,7 +14,7 @@ import resource
 import struct
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -130,8 +130,11 @@ class Engine:
         info = await self._ask("info")
         return Machine(f"docker {info['ServerVersion']}", info["NCPU"] * 1000, info["MemTotal"] >> 20)
 
-    async def containers(self) -> list[Actual]:
-        """All of this node, running or not."""
+    async def containers(self, changed: Collection[str] = ()) -> list[Actual]:
+        """All of this node, running or not.
+
+        The engine's list lags behind its events; so the runtime ids in `changed` are looked at one by one.
+        """
         filters = {"label": [f"{name}={value}" for name, value in self._labels.items()]}
         listed = await self._ask("containers/json", params={"all": 1, "filters": json.dumps(filters)})
         found: list[Actual] = []
@@ -139,10 +142,10 @@ class Engine:
             labels, state = container["Labels"], container["State"]
             if state == "removing" or f"/{_name(labels)}" not in container["Names"]:
                 continue
-            if state in ("running", "paused", "restarting"):
+            if state in ("running", "paused", "restarting") and container["Id"] not in changed:
                 found.append(_actual(container, labels, "running"))
-            elif (ended := await self.inspect(container["Id"])) is not None:
-                found.append(ended)
+            elif (closely := await self.inspect(container["Id"])) is not None:
+                found.append(closely)
         return found
 
     async def inspect(self, runtime: str) -> Actual | None:
@@ -260,8 +263,8 @@ class Engine:
                 while size > LOG_BYTES_MAX:
                     size -= len(lines.popleft().encode()) + 1
 
-    async def changes(self) -> AsyncGenerator[None, None]:
-        """Once when the engine has answered, then whenever a container of this node starts, ends or vanishes.
+    async def changes(self) -> AsyncGenerator[str, None]:
+        """'' when the engine has answered, then the runtime id of whatever starts, ends or vanishes here.
 
         Only a hint: events are lost while the engine is away. Ends with `EngineIsDown`.
         """
@@ -269,9 +272,9 @@ class Engine:
         filters = {"type": ["container"], "label": labels, "event": ["start", "die", "oom", "destroy"]}
         params = {"since": f"{time.time():.9f}", "filters": json.dumps(filters)}
         async with self._stream("events", params=params) as response:
-            yield
-            async for _ in response.content:
-                yield
+            yield ""
+            async for line in response.content:
+                yield json.loads(line)["Actor"]["ID"]
         raise EngineIsDown("the engine ended the stream of events")
 
     async def image(self, ref: str) -> Picture | None:

@@ -196,9 +196,9 @@ async def test_the_log_has_the_last_lines_with_their_times(engine: Engine, web: 
 
 async def test_a_change_is_heard_of(engine: Engine, web: Wanted) -> None:
     changes = engine.changes()
-    await anext(changes)
-    await started(engine, web)
-    await anext(changes)
+    assert await anext(changes) == ""
+    runtime_id = await started(engine, web)
+    assert await anext(changes) == runtime_id
     await changes.aclose()
 
 

@@ -1,0 +1,110 @@
+"""A platform of one process for the agents' tests: the real deciders and views over a log in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from core.log import events_of
+from core.memory import MemoryLog
+from core.messages.catalog import Resources
+from core.messages.containers import ContainersEvent, CreateContainer
+from core.messages.scheduling import CreateCluster, OfferNode, RequestPlacement
+from handlers.deciders import DECIDERS, STATES
+from handlers.local import LocalCommands
+from projections.containers import Container
+from projections.views import Views, follow
+
+TENANT = "org_7"
+PATIENCE_S = 60
+
+
+class Platform:
+    """`async with Platform() as platform`. Stands in for the reactors: it places what it creates."""
+
+    def __init__(self, node_id: str) -> None:
+        self.node_id = node_id
+        self.history = MemoryLog()
+        self.commands = LocalCommands(self.history, DECIDERS, STATES)
+        self._followers: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Platform:
+        self.views = await self.new_views()
+        cluster = CreateCluster(cluster_id="default", name="default", at_ms=1)
+        await self.commands.send(cluster, "_")
+        offer = OfferNode(cluster_id="default", node_id=self.node_id, cpu_milli=4000, memory_mib=4000)
+        await self.commands.send(offer, "_")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for follower in self._followers:
+            follower.cancel()
+        await asyncio.gather(*self._followers, return_exceptions=True)
+
+    async def new_views(self) -> Views:
+        views = Views()
+        self._followers.append(asyncio.create_task(follow(self.history, views)))
+        await views.wait(await self.history.end(), PATIENCE_S)
+        return views
+
+    async def create(self, container_id: str, ref: str, memory_mib: int = 32, port: int = 8080) -> None:
+        """A container whose first run is placed on the node."""
+        await self.commands.send(
+            CreateContainer(
+                container_id=container_id,
+                image_id="img_web",
+                name="web",
+                ref=ref,
+                hostname=None,
+                resources=Resources(cpu_milli=250, memory_mib=memory_mib),
+                port=port,
+                owner="usr_1",
+                at_ms=1,
+            ),
+            TENANT,
+        )
+        await self.place(container_id, 1, memory_mib)
+
+    async def place(self, container_id: str, run: int, memory_mib: int = 32) -> None:
+        await self.commands.send(
+            RequestPlacement(
+                cluster_id="default",
+                tenant=TENANT,
+                container_id=container_id,
+                run=run,
+                cpu_milli=250,
+                memory_mib=memory_mib,
+                at_ms=1,
+            ),
+            "_",
+        )
+
+    def container(self, container_id: str) -> Container:
+        container = self.views.containers.container(container_id)
+        assert container is not None
+        return container
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                await self.views.change()
+
+    def told(self, container_id: str, event: type[ContainersEvent]) -> list[Any]:
+        """Everything of a kind that was ever written of a container."""
+        return [
+            told
+            for recorded in self.history.recorded
+            for told in events_of(recorded)
+            if isinstance(told, event) and told.container_id == container_id
+        ]
+
+
+async def eventually(condition: Callable[[], Any]) -> None:
+    """For what no log tells: `condition` may be a coroutine function."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            found = condition()
+            if await found if asyncio.iscoroutine(found) else found:
+                return
+            await asyncio.sleep(0.05)
