@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +137,14 @@ async def packed_app() -> bytes:
 
 
 async def _compiled(source: Path) -> bytes:
-    arguments = ("gcc", "-O2", "-static", "-pthread", "-s", "-o", "/dev/stdout", str(source))
-    try:
-        gcc = await asyncio.create_subprocess_exec(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    except FileNotFoundError:
-        raise Failed("gcc is not installed: `apt-get install gcc libc6-dev`") from None
-    binary, complaint = await gcc.communicate()
-    if gcc.returncode:
-        raise Failed(f"gcc can not compile the app: {complaint.decode()}")
-    return binary
+    with tempfile.TemporaryDirectory() as folder:
+        binary = Path(folder) / "server"
+        arguments = ("gcc", "-O2", "-static", "-pthread", "-s", "-o", str(binary), str(source))
+        try:
+            gcc = await asyncio.create_subprocess_exec(*arguments, stderr=subprocess.PIPE)
+        except FileNotFoundError:
+            raise Failed("gcc is not installed: `apt-get install gcc libc6-dev`") from None
+        _, complaint = await gcc.communicate()
+        if gcc.returncode:
+            raise Failed(f"gcc can not compile the app: {complaint.decode()}")
+        return binary.read_bytes()
