@@ -12,8 +12,6 @@ from typing import IO, Literal
 
 import msgspec
 import structlog
-from projections.catalog import Image
-from projections.views import Views
 
 from core.archives import ArchiveRefused, examine, repack
 from core.bus import Bus
@@ -31,6 +29,8 @@ from core.messages.catalog import (
 )
 from core.objects import ObjectIsDamaged, ObjectIsUnknown, Objects
 from handlers.agents.engine import BuildRefused, Engine, EngineIsDown
+from projections.catalog import Image
+from projections.views import Views
 
 log = structlog.get_logger(__name__)
 
