@@ -1,4 +1,4 @@
-"""A broker and handler processes of the bench's own, in a temporary folder, gone afterwards."""
+"""A broker, a database and handler processes of the bench's own, in a temporary folder, gone afterwards."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from core.bus import Bus, connect_when_up
+from core.bus import Bus
 from core.jetstream import create_streams
 from core.services.nats import Nats
+from core.services.postgres import Postgres
+from core.services.supervisor import Supervisor
 
 
 class Ground:
-    """A running nats-server with the platform's streams, and a connection to it."""
+    """A running nats-server with the platform's streams, a connection to it, and a Postgres."""
 
-    def __init__(self, folder: Path, url: str, bus: Bus) -> None:
-        self.folder, self.url, self.bus = folder, url, bus
+    def __init__(self, folder: Path, url: str, postgres_url: str, bus: Bus) -> None:
+        self.folder, self.url, self.postgres_url, self.bus = folder, url, postgres_url, bus
 
     def start(self, module: str, **env: str) -> subprocess.Popen[str]:
         """`python -m module` on this broker; returns when it says that it is ready."""
@@ -55,13 +57,38 @@ def end(process: subprocess.Popen[str]) -> None:
 @contextlib.asynccontextmanager
 async def ground(sync_interval: str) -> AsyncIterator[Ground]:
     with tempfile.TemporaryDirectory(prefix="stratus-bench-") as name:
-        nats = Nats(Path(name), sync_interval, "bench")
-        server = subprocess.Popen(nats.child().argv, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        Path(name).chmod(0o711)  # Postgres runs as somebody else, if we are root
+        # a process of its own: uvloop, which we measure on, starts no process groups
+        services = subprocess.Popen(
+            [sys.executable, "-m", "bench.ground", name, sync_interval],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert services.stdin is not None
+        assert services.stdout is not None
         try:
-            bus = await connect_when_up(nats.url, "bench")
+            nats_url, postgres_url = services.stdout.readline().split()
+            bus = await Bus.connect(nats_url, "bench")
             await create_streams(bus)
-            yield Ground(Path(name), nats.url, bus)
+            yield Ground(Path(name), nats_url, postgres_url, bus)
             await bus.close()
         finally:
-            server.kill()
-            await asyncio.to_thread(server.wait)
+            services.stdin.close()
+            services.wait()
+
+
+async def serve(folder: Path, sync_interval: str) -> None:
+    """NATS and Postgres, until standard input ends."""
+    nats, postgres = Nats(folder, sync_interval, "bench"), Postgres(folder)
+    supervisor = Supervisor([nats.child(), postgres.child()], folder / "logs")
+    try:
+        await supervisor.start()
+        print(nats.url, postgres.url, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+    finally:
+        await supervisor.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1]), sys.argv[2]))

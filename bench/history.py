@@ -1,4 +1,4 @@
-"""A history as a busy platform would write it: containers that are launched, placed, run, stopped and deleted."""
+"""A busy platform's history: containers that are launched, placed, run, stopped and deleted."""
 
 from __future__ import annotations
 
@@ -58,29 +58,44 @@ def happenings(containers: int) -> Iterator[tuple[str, list[Any]]]:
         if number % CONTAINERS_PER_IMAGE == 0:
             image, tenant = ImageId(f"img_{number:016x}"), f"org_{number % 7:016x}"
             host = f"site-{number}.example"
-            yield tenant, [
-                ImageRegistered(image, "web", "1", Reference("web:1"), "usr_1", at, host, SIZE, 1, 99, 8080)
-            ]
+            yield (
+                tenant,
+                [
+                    ImageRegistered(
+                        image, "web", "1", Reference("web:1"), "usr_1", at, host, SIZE, 1, 99, 8080
+                    )
+                ],
+            )
         one = ContainerId(f"ctr_{number:016x}")
         host = f"site-{number - number % CONTAINERS_PER_IMAGE}.example"
-        yield tenant, [
-            InstancesLaunched(image, (Instance(one, "web"),), "web:1", host, SIZE, 8080, "usr_1", at)
-        ]
-        yield tenant, [
-            ContainerCreated(one, image, "web", "web:1", host, SIZE, 8080, "usr_1", at),
-            RunRequested(one, 1, at),
-        ]
-        yield "_", [
-            PlacementQueued(CLUSTER, tenant, one, 1, 500, 512, "", at),
-            RunPlaced(CLUSTER, tenant, one, 1, "node-a"),
-        ]
+        yield (
+            tenant,
+            [InstancesLaunched(image, (Instance(one, "web"),), "web:1", host, SIZE, 8080, "usr_1", at)],
+        )
+        yield (
+            tenant,
+            [
+                ContainerCreated(one, image, "web", "web:1", host, SIZE, 8080, "usr_1", at),
+                RunRequested(one, 1, at),
+            ],
+        )
+        yield (
+            "_",
+            [
+                PlacementQueued(CLUSTER, tenant, one, 1, 500, 512, "", at),
+                RunPlaced(CLUSTER, tenant, one, 1, "node-a"),
+            ],
+        )
         yield tenant, [ContainerStarted(one, 1, "node-a", f"docker{number}", "172.17.0.2", 8080, at + 300)]
         yield tenant, [ContainerReady(one, 1, at + 400)]
         yield tenant, [StopRequested(one, 1, at + 90_000), DeletionRequested(one, at + 90_000)]
-        yield tenant, [
-            ContainerStopped(one, 1, "stopped", 0, "", at + 90_100),
-            ContainerDeleted(one, image, at + 90_100),
-        ]
+        yield (
+            tenant,
+            [
+                ContainerStopped(one, 1, "stopped", 0, "", at + 90_100),
+                ContainerDeleted(one, image, at + 90_100),
+            ],
+        )
         yield "_", [PlacementReleased(CLUSTER, one, 1)]
         yield tenant, [InstanceRetired(image, one)]
 
