@@ -86,15 +86,20 @@ async def answers(url: str) -> bool:
         return False
 
 
-async def stop_everything(url: str, node_id: str = "", grace_s: int = 10) -> int:
-    """Stop all running containers of a node (of the whole engine, if none is named); how many those were.
+def platform_id(data_dir: Path) -> str:
+    """What tells the containers of one platform from those of another on the same engine: 8 hex digits."""
+    return sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
+
+
+async def stop_everything(url: str, node_id: str = "", platform: str = "", grace_s: int = 10) -> int:
+    """Stop all running containers, of one node or platform if it is named; how many those were.
 
     Run it when the node's agent has ended: an agent that is awake would report
     the ends, and the platform would start them again. Raises `aiohttp.ClientError`.
     """
     filters = {"status": ["running", "paused", "restarting"]}
-    if node_id:
-        filters["label"] = [f"stratus.node={node_id}"]
+    labels = {"stratus.node": node_id, "stratus.platform": platform}
+    filters["label"] = [f"{name}={value}" for name, value in labels.items() if value]
     async with _session(url, grace_s + STOP_S) as (http, base):
         async with http.get(f"{base}/containers/json", params={"filters": json.dumps(filters)}) as response:
             running = [container["Id"] for container in await response.json()]
@@ -129,8 +134,7 @@ class PrivateDocker:
     """
 
     def __init__(self, data_dir: Path) -> None:
-        key = sha256(str(data_dir.resolve()).encode()).hexdigest()[:8]
-        self._key = key
+        self._key = key = platform_id(data_dir)
         self._runtime = Path(f"/run/stratus-{key}")
         self._data = data_dir.resolve() / "docker"
         self._bridge = f"stratus{key}"

@@ -25,7 +25,6 @@ from core.messages.catalog import (
     ReportBuildFailed,
     ReportBuilt,
     SavedImage,
-    Source,
 )
 from core.objects import ObjectIsDamaged, ObjectIsUnknown, Objects
 from handlers.agents.engine import BuildRefused, Engine, EngineIsDown
@@ -85,7 +84,8 @@ class Builder:
             await self._send(ClaimBuild(image_id=image_id, node_id=node_id, at_ms=_now_ms()), image.tenant)
             try:
                 async with output:
-                    ref, size = await self.make(image.tenant, image_id, image.source, output.say)
+                    ref = self._engine.ref(image.tenant, image_id)
+                    size = await self.make(image, ref, output.say)
                 report: Command = ReportBuilt(
                     image_id=image_id, node_id=node_id, ref=ref, bytes=size, at_ms=_now_ms()
                 )
@@ -101,12 +101,12 @@ class Builder:
         position = await self._commands.send(command, tenant, actor=self._node_id)
         await self._views.wait(position, 10)
 
-    async def make(self, tenant: str, image_id: str, source: Source, say: Say) -> tuple[str, int]:
-        """The image of an upload: what the engine knows it by, and its size in bytes.
+    async def make(self, image: Image, ref: str, say: Say) -> int:
+        """Have the engine know the image of an upload by `ref`; its size in bytes.
 
         Raises `BuildRefused`, and `EngineIsDown` or `Unavailable` if trying again may help.
         """
-        ref = self._engine.ref(tenant, image_id)
+        source = image.source
         try:
             async with self._one_at_a_time, asyncio.timeout(BUILD_S_MAX):
                 with tempfile.TemporaryFile() as file:
@@ -114,7 +114,7 @@ class Builder:
                         case Archive():
                             await self._fetch(source, file)
                             context = await self._examined(file, "build")
-                            labels = {"stratus.image": image_id, "stratus.tenant": tenant}
+                            labels = {"stratus.image": image.image_id, "stratus.tenant": image.tenant}
                             lines = self._engine.build(context, ref, labels)
                         case SavedImage():
                             await self._fetch(source, file)
@@ -128,10 +128,10 @@ class Builder:
         except BuildRefused as refused:
             say(f"error: {refused}")
             raise
-        image = await self._engine.image(ref)
-        if image is None:
+        picture = await self._engine.image(ref)
+        if picture is None:
             raise EngineIsDown("the image is gone again")
-        return ref, image.bytes
+        return picture.bytes
 
     async def _fetch(self, source: Archive | SavedImage, file: IO[bytes]) -> None:
         digest = sha256()

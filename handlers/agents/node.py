@@ -15,7 +15,6 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from hashlib import sha256
 
 import msgspec
 import structlog
@@ -24,15 +23,17 @@ from msgspec import Struct
 from nats.aio.msg import Msg
 
 from core import telemetry
-from core.bus import Bus, api_error, connect_when_up
+from core.bus import Bus, connect_when_up
 from core.commands import CommandQueue, Commands, Declined
 from core.jetstream import JetStreamLog
 from core.log import Unavailable
 from core.message import Command
+from core.messages.catalog import Reference
 from core.messages.containers import Ending, ReportReady, ReportStarted, ReportStopped
 from core.messages.fleet import RegisterNode
 from core.messages.scheduling import CreateCluster
 from core.objects import Objects
+from core.services.docker import platform_id
 from core.settings import Settings
 from handlers.agents.builds import Builder
 from handlers.agents.convergence import (
@@ -238,9 +239,9 @@ class Agent:
         """Make sure the image is here, made again from its upload if need be; whether it is read-only."""
         if (found := await self._engine.image(container.ref)) is None:
             image = self._views.catalog.image(container.image_id)
-            if image is None or self._engine.ref(image.tenant, image.image_id) != container.ref:
+            if image is None or image.ref != container.ref or isinstance(image.source, Reference):
                 raise BuildRefused(f"image {container.ref}: this node has no such image")
-            await self._builder.make(image.tenant, image.image_id, image.source, lambda _: None)
+            await self._builder.make(image, image.ref, lambda line: None)
             found = await self._engine.image(container.ref)
         return found is not None and found.read_only
 
@@ -384,15 +385,6 @@ def _latest(lines: list[str]) -> list[str]:
     return lines[first:]
 
 
-async def platform_of(bus: Bus) -> str:
-    """What tells this platform's containers from another's on the same engine: when its log began, hashed."""
-    _, body = await bus.request("$JS.API.STREAM.INFO.EVENTS", b"")
-    answer = msgspec.json.decode(body)
-    if "error" in answer:
-        raise Unavailable(f"stream EVENTS: {api_error(answer)}")
-    return sha256(answer["created"].encode()).hexdigest()[:8]
-
-
 async def main() -> None:
     settings = Settings.read(os.environ)
     telemetry.configure("agent", settings.log_level)
@@ -403,7 +395,7 @@ async def main() -> None:
     node_id = settings.node_id
     bus = await connect_when_up(settings.nats_url, node_id)
     history, views = JetStreamLog(bus), Views()
-    engine = Engine(settings.docker_url, node_id, await platform_of(bus))
+    engine = Engine(settings.docker_url, node_id, platform_id(settings.data_dir))
     commands = CommandQueue(bus, actor=node_id)
     builder = Builder(node_id, engine, bus, Objects(bus), commands, views)
     agent = Agent(node_id, settings.cluster_id, engine, commands, views, builder)

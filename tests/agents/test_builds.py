@@ -18,6 +18,7 @@ from core.objects import Objects
 from core.services.docker import PrivateDocker
 from handlers.agents.builds import Builder, Output, bases
 from handlers.agents.engine import Engine
+from handlers.agents.node import Agent
 from projections.catalog import Image
 from tests.agents.conftest import NODE
 from tests.agents.platform import TENANT, Platform
@@ -218,6 +219,20 @@ async def test_a_build_that_was_claimed_before_a_restart_is_made_after_it(
     await platform.until(lambda: uploads.image("img_1").status == "ready")
     building.cancel()
     await asyncio.gather(building, return_exceptions=True)
+
+
+async def test_an_image_that_was_lost_is_made_again_for_the_next_container(
+    bus: Bus, uploads: Uploads, engine: Engine, platform: Platform, app_archive: bytes
+) -> None:
+    image = await uploads.upload("img_web", app_archive)
+    await engine.forget(image.ref)
+    builder = Builder(NODE, engine, bus, Objects(bus), platform.commands, platform.views)
+    agent = Agent(NODE, "default", engine, platform.commands, platform.views, builder)
+    working = asyncio.create_task(agent.run())
+    await platform.create("ctr_1", image.ref)
+    await platform.until(lambda: platform.container("ctr_1").ready)
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
 
 
 async def test_endless_output_is_cut_off(bus: Bus, platform: Platform) -> None:

@@ -269,7 +269,8 @@ async def test_stopping_everything_leaves_the_true_ends_to_be_read(
     for number in (1, 2):
         await started(engine, replace(web, container_id=f"ctr_{number}"))
     assert await stop_everything(dockerd.url, "node-other") == 0
-    assert await stop_everything(dockerd.url, NODE) == 2
+    assert await stop_everything(dockerd.url, NODE, "another") == 0
+    assert await stop_everything(dockerd.url, NODE, PLATFORM) == 2
     assert [ended.state for ended in await engine.containers()] == ["ended", "ended"]
     assert all(ended.ended_ms for ended in await engine.containers())
     await remove_all(dockerd)
