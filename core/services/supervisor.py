@@ -122,8 +122,9 @@ class Supervisor:
             await keeper.end()
 
     def kill(self) -> None:
-        """At once, without draining; `stop` returns soon after."""
+        """At once, without draining; nothing is started again, and `stop` returns soon after."""
         for keeper in self._keepers.values():
+            keeper.ending = True
             keeper.kill()
 
     def is_ready(self, name: str) -> bool:
@@ -152,7 +153,7 @@ class _Keeper:
         self.task: asyncio.Task[None] | None = None
         self._supervisor, self._log = supervisor, log
         self._said: deque[str] = deque(maxlen=12)
-        self._ending = False
+        self.ending = False
         self._hook: asyncio.Future[None] | None = None
 
     async def keep(self) -> None:
@@ -169,7 +170,7 @@ class _Keeper:
                 reason, attempts = str(error), START_ATTEMPTS
             except Exception as error:  # of a hook, or of exec: as good as a death
                 reason = str(error) or type(error).__name__
-            if self._ending:
+            if self.ending:
                 return
             lived_up = self.ready.is_set()
             self.ready.clear()
@@ -261,7 +262,7 @@ class _Keeper:
         self._tell("ready")
 
     async def end(self) -> None:
-        self._ending = True
+        self.ending = True
         process = self.process
         if process is not None and process.returncode is None:
             with suppress(ProcessLookupError):
@@ -300,7 +301,7 @@ class _Keeper:
         return " | ".join(list(self._said)[-4:]) or "it said nothing"
 
     def _tell(self, state: State, detail: str = "") -> None:
-        if not self._ending or state == "stopped":
+        if not self.ending or state == "stopped":
             self._supervisor.report(self.child.name, state, detail)
 
 
