@@ -213,11 +213,13 @@ class PrivateDocker:
         """A dockerd that outlived whoever started it; its containers live on and will be found again."""
         with suppress(FileNotFoundError, ValueError, ProcessLookupError):
             pid = int(self._pidfile.read_text())
-            for signal_ in (signal.SIGTERM, signal.SIGKILL):
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                if self.url not in command_line(pid):
+                    return
+                os.kill(pid, number)  # once: it takes a third SIGTERM for impatience
                 for _ in range(STOP_S * 20):
-                    if self.url not in _command_line(pid):
+                    if not command_line(pid):
                         return
-                    os.kill(pid, signal_)
                     await asyncio.sleep(0.05)
 
     def _prepare(self) -> None:
@@ -227,7 +229,7 @@ class PrivateDocker:
         containerd = self._runtime / "exec/containerd/containerd.pid"
         with suppress(FileNotFoundError, ValueError):
             # after a kill its pid may linger as a zombie, and dockerd would wait for that in vain
-            if not _command_line(int(containerd.read_text())):
+            if not command_line(int(containerd.read_text())):
                 containerd.unlink()
         if not Path("/sys/class/net", self._bridge).exists():
             _ip("link", "add", self._bridge, "type", "bridge")
@@ -252,7 +254,7 @@ class PrivateDocker:
 
     def _clear(self) -> None:
         for pid in (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()):
-            if f"{self._runtime}/" in _command_line(pid):  # containerd and its shims, if dockerd was killed
+            if f"{self._runtime}/" in command_line(pid):  # containerd and its shims, if dockerd was killed
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         mounts = [line.split(" ")[1] for line in Path("/proc/mounts").read_text().splitlines()]
@@ -279,7 +281,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def _command_line(pid: int) -> str:
+def command_line(pid: int) -> str:
     """'' for a process that is no more, or is a zombie."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
