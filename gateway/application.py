@@ -7,7 +7,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 
-from aiohttp import web
+from aiohttp import web, web_response
 
 from core.commands import Commands
 from core.log import Log
@@ -20,7 +20,7 @@ from gateway.dialects.cloud import catalog as cloud_catalog
 from gateway.dialects.cloud import containers as cloud_containers
 from gateway.dialects.cloud import identity as cloud_identity
 from gateway.dialects.cloud import routing as cloud_routing
-from gateway.edge import correlated, on_prepare, positioned, preflights
+from gateway.edge import QUIET, correlated, on_prepare, positioned, preflights
 from gateway.feed import Feed
 from gateway.identity import ATTEMPTS, FAILURES, PASSWORDS
 from gateway.openapi import document
@@ -77,6 +77,7 @@ def make_app(
     policy: Policy,
 ) -> web.Application:
     """The application. What it is given stays the giver's to run and to close."""
+    keep_quiet()
     app = web.Application(
         middlewares=[correlated, sites, preflights, refusals, admission, positioned],
         client_max_size=BODY_BYTES_MAX,
@@ -96,6 +97,11 @@ def make_app(
     app.cleanup_ctx.append(_feeding)
     app.on_shutdown.append(_let_watchers_go)
     return app
+
+
+def keep_quiet() -> None:
+    """Requests too malformed to reach a middleware are answered by aiohttp itself: without its name, please."""
+    web_response.SERVER_SOFTWARE = QUIET  # type: ignore[attr-defined]  # it has no setting for this
 
 
 def spelled_twice(routes: list[web.RouteDef]) -> Iterator[web.RouteDef]:

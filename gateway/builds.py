@@ -6,7 +6,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from gateway.database import LEDGER
-from projections import builds
+from projections.builds import build_log as said
 from projections.catalog import Image
 
 
@@ -22,5 +22,5 @@ class BuildLog(Struct, frozen=True):
 async def build_log(request: web.Request, image: Image, tail_chars: int) -> BuildLog:
     """Raises `Unavailable` while the database is away."""
     async with request.app[LEDGER].reading() as database:
-        text = await builds.build_log(database, image.image_id, tail_chars)
+        text = await said(database, image.image_id, tail_chars)
     return BuildLog(image.image_id, image.status, image.reason, text)

@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import structlog
 from aiohttp import web
-from aiohttp.http import SERVER_SOFTWARE
 
 from gateway.describe import Handler
 from gateway.exchange import CORRELATION, POSITION, reached
@@ -17,6 +16,9 @@ from gateway.refusals import Refused, invalid, refuse
 
 RELAYED = web.RequestKey("relayed", bool)
 """Set where the answer is a tenant's: its headers are left as they are."""
+
+QUIET = "stratus"
+"""Who answers, where somebody has to be named."""
 
 _CORRELATION = re.compile(r"[\x21-\x7e]{1,128}")
 _PAGE_POLICY = (
@@ -71,7 +73,7 @@ async def positioned(request: web.Request, handler: Handler) -> web.StreamRespon
 async def on_prepare(request: web.Request, response: web.StreamResponse) -> None:
     """The last word on every answer's headers, streamed ones included."""
     headers = response.headers
-    if headers.get("Server") == SERVER_SOFTWARE:
+    if headers.get("Server") == QUIET:
         del headers["Server"]
     if CORRELATION in request:
         headers["X-Correlation-ID"] = request[CORRELATION]
