@@ -34,6 +34,7 @@ async def testify(bus: Bus, views: Views, process: str) -> None:
             bus.publish(reply.decode(), msgspec.json.encode(said))
 
     await bus.listen(SUBJECT, asked)
+    await bus.nats.flush()
 
 
 async def question(bus: Bus, patience_s: float = 2.0) -> list[Testimony]:

@@ -98,6 +98,7 @@ async def in_memory(bus: Bus, progress: Callable[[int, int], None]) -> list[Verd
     heard = await question(bus)
     end = await history.end()
     if not heard:
+        click.echo("No process said what it believes: two replays are compared with each other.", err=True)
         heard = [Testimony("a second replay", end, (await _views(history, {end}, progress))[end])]
     replayed = await _views(history, {one.position for one in heard}, progress)
     return [
