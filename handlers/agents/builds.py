@@ -27,7 +27,7 @@ from core.messages.catalog import (
     SavedImage,
 )
 from core.objects import ObjectIsDamaged, ObjectIsUnknown, Objects
-from handlers.agents.engine import BuildRefused, Engine, EngineIsDown
+from handlers.agents.engine import BuildRefused, Engine, EngineIsDown, EngineRefused
 from projections.catalog import Image
 from projections.views import Views
 
@@ -61,7 +61,7 @@ class Builder:
                 for image in self._open():
                     await self._build(image)
                 await change
-            except (EngineIsDown, Unavailable) as error:
+            except (EngineIsDown, EngineRefused, Unavailable, TimeoutError) as error:
                 log.warning("build interrupted", reason=str(error))
                 await asyncio.sleep(AGAIN_S)
             finally:

@@ -111,7 +111,7 @@ class Agent:
         while True:
             try:
                 await work()
-            except (EngineIsDown, Unavailable, TimeoutError) as error:
+            except (EngineIsDown, EngineRefused, Unavailable, TimeoutError) as error:
                 if not away:
                     log.warning("waiting", reason=str(error) or "the views do not keep up")
                 away = True
@@ -141,7 +141,7 @@ class Agent:
 
     async def _hear_the_engine(self) -> None:
         while True:
-            with suppress(EngineIsDown):
+            with suppress(EngineIsDown, EngineRefused):
                 async for runtime_id in self._engine.changes():
                     self._changed.add(runtime_id)
                     self._wake.set()
@@ -392,25 +392,29 @@ async def main() -> None:
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    node_id = settings.node_id
-    bus = await connect_when_up(settings.nats_url, node_id)
-    history, views = JetStreamLog(bus), Views()
-    engine = Engine(settings.docker_url, node_id, platform_id(settings.data_dir))
+    try:
+        bus = await connect_when_up(settings.nats_url, settings.node_id)
+        engine = Engine(settings.docker_url, settings.node_id, platform_id(settings.data_dir))
+        try:
+            await _work(settings, bus, engine)
+        finally:
+            await engine.close()
+            await bus.close()
+    except asyncio.CancelledError:
+        log.info("stopped; containers keep running")
+
+
+async def _work(settings: Settings, bus: Bus, engine: Engine) -> None:
+    node_id, history, views = settings.node_id, JetStreamLog(bus), Views()
     commands = CommandQueue(bus, actor=node_id)
     builder = Builder(node_id, engine, bus, Objects(bus), commands, views)
     agent = Agent(node_id, settings.cluster_id, engine, commands, views, builder)
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(follow(history, views))
-            await views.wait(await history.end(), CATCH_UP_S)
-            await answer_logs(bus, node_id, engine)
-            group.create_task(builder.run())
-            group.create_task(agent.run(ready=lambda: log.info("ready", node_id=node_id)))
-    except asyncio.CancelledError:
-        log.info("stopped; containers keep running")
-    finally:
-        await engine.close()
-        await bus.close()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follow(history, views))
+        await views.wait(await history.end(), CATCH_UP_S)
+        await answer_logs(bus, node_id, engine)
+        group.create_task(builder.run())
+        group.create_task(agent.run(ready=lambda: log.info("ready", node_id=node_id)))
 
 
 def _now_ms() -> int:
