@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from core.services.docker import Choice, PrivateDocker, stop_everything
+from core.services.docker import Choice, PrivateDocker, platform_id, stop_everything
 from core.services.nats import Nats
 from core.services.postgres import Postgres
 from core.services.process import born
@@ -78,7 +78,8 @@ class Platform:
         agent = self._python("agent", "handlers.agents.node", "nats", "docker")
 
         async def stop_containers() -> None:
-            await stop_everything(self.docker.url, self.settings.node_id)
+            ours = platform_id(self.settings.data_dir)
+            await stop_everything(self.docker.url, self.settings.node_id, ours)
 
         return msgspec.structs.replace(agent, optional=True, after_drain=stop_containers)
 
