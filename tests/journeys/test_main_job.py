@@ -128,7 +128,7 @@ async def test_an_outside_client_needs_none_of_our_code(stage: Stage, running: R
     code, said = await example(*name, fields)
     assert code == 0, said
     assert "NameReserved" in said
-    code, said = await example(*name, fields.replace("me", "you"))
+    code, said = await example(*name, fields.replace('"me"', '"you"'))
     assert code == 1
     assert "NameIsTaken" in said
 
