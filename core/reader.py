@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -51,6 +52,7 @@ class Reader:
         self._requests = b""
         self._inbox = b""
         self._credit = 0
+        self._low = batch // 2
         self._delivered = 0
         self._heard = 0.0
         self._paused = False
@@ -127,10 +129,7 @@ class Reader:
                 inbox = f"_INBOX.{secrets.token_hex(8)}"
                 self._inbox, self._delivered, self._credit = inbox.encode(), 0, 0
                 self._heard = self._loop.time()
-                self._subscription = await self._bus.listen(
-                    inbox,
-                    lambda subject, reply, head, body: self._message(generation, subject, reply, head, body),
-                )
+                self._subscription = await self._bus.listen(inbox, partial(self._message, generation))
                 self._requests = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{name}".encode()
                 self._supply()
                 return
@@ -157,17 +156,17 @@ class Reader:
         if head.startswith(b"NATS/1.0 ") and not reply.startswith(b"$JS.ACK"):
             self._status(head)
             return
-        words = reply.split(b".")
-        base = len(words) - 9  # a domain and account put two more words in front
-        sequence, delivered = int(words[base + 5]), int(words[base + 6])
-        if delivered != self._delivered + 1:
+        # $JS.ACK.….<stream sequence>.<consumer sequence>.<nanoseconds>.<pending>
+        _, sequence, delivered, nanoseconds, _ = reply.rsplit(b".", 4)
+        self._delivered += 1
+        if int(delivered) != self._delivered:
             self._restart()
             return
-        self._delivered, self.last = delivered, sequence
+        self.last = int(sequence)
         self._credit -= 1
-        if self._credit < self._batch // 2:
+        if self._credit < self._low:
             self._supply()
-        self._on_message(sequence, int(words[base + 7]) // 1_000_000, subject, head, body)
+        self._on_message(self.last, int(nanoseconds[:-6] or 0), subject, head, body)
 
     def _status(self, head: bytes) -> None:
         status = head[9:12]
