@@ -100,7 +100,7 @@ def make_app(
 
 
 def keep_quiet() -> None:
-    """Requests too malformed to reach a middleware are answered by aiohttp itself: without its name, please."""
+    """What is too malformed to reach a middleware is answered by aiohttp itself; not in its name."""
     web_response.SERVER_SOFTWARE = QUIET  # type: ignore[attr-defined]  # it has no setting for this
 
 

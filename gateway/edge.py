@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -13,6 +14,8 @@ from gateway.describe import Handler
 from gateway.exchange import CORRELATION, POSITION, reached
 from gateway.policy import POLICY
 from gateway.refusals import Refused, invalid, refuse
+
+log = structlog.get_logger(__name__)
 
 RELAYED = web.RequestKey("relayed", bool)
 """Set where the answer is a tenant's: its headers are left as they are."""
@@ -36,7 +39,12 @@ async def correlated(request: web.Request, handler: Handler) -> web.StreamRespon
     with structlog.contextvars.bound_contextvars(correlation_id=request[CORRELATION]):
         if is_crooked(request.raw_path):
             return refuse(Refused(400, "This path is not allowed: no .. segments, NUL or absolute form."))
-        return await handler(request)
+        began = time.perf_counter()
+        response = await handler(request)
+        tell = log.debug if request.get(RELAYED) else log.info
+        took_ms = int((time.perf_counter() - began) * 1000)
+        tell("request", method=request.method, path=request.path, status=response.status, took_ms=took_ms)
+        return response
 
 
 @web.middleware

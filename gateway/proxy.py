@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import Protocol
 
@@ -126,18 +127,17 @@ class Proxy:
                 reason=upstream.reason,
                 headers=from_tenant(upstream.headers, boxed=boxed),
             )
-            await response.prepare(request)
             try:
+                await response.prepare(request)
                 async for chunk in upstream.content.iter_any():
                     await response.write(chunk)
-            except (aiohttp.ClientError, TimeoutError):
+                await response.write_eof()
+            except (aiohttp.ClientError, TimeoutError, ConnectionError):  # of either side
                 if request.transport is not None:
                     request.transport.abort()  # half an answer must not look like a whole one
-                return response
-            await response.write_eof()
             return response
         finally:
-            upstream.close() if not upstream.content.at_eof() else upstream.release()
+            upstream.release() if upstream.content.at_eof() else upstream.close()
 
     async def _answer(
         self, request: web.Request, url: URL, headers: CIMultiDict[str]
@@ -197,8 +197,9 @@ class Proxy:
             ]
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-                await upstream.close(code=_sendable(visitor.close_code))
-                await visitor.close(code=_sendable(upstream.close_code))
+                with suppress(aiohttp.ClientError, ConnectionError):  # then that side has gone already
+                    await upstream.close(code=_sendable(visitor.close_code))
+                    await visitor.close(code=_sendable(upstream.close_code))
             finally:
                 for way in ways:
                     way.cancel()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from math import ceil
 
 from gateway.refusals import invalid
 
-_CPU = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)(m?)")
-_MEMORY = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([bkmgt]?)i?b?", re.IGNORECASE)
+_CPU = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)(m?)", re.ASCII)
+_MEMORY = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([bkmgt]?)i?b?", re.IGNORECASE | re.ASCII)
 _UNIT = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _MIB = 1 << 20
 
@@ -16,7 +17,7 @@ _MIB = 1 << 20
 def milli_cpu(text: str) -> int:
     """`0.5` and `500m` are 500, rounded up. Raises `ValueError`."""
     found = _CPU.fullmatch(text.strip())
-    milli = -int(-(Decimal(found[1]) * (1 if found[2] else 1000)) // 1) if found else 0
+    milli = ceil(Decimal(found[1]) * (1 if found[2] else 1000)) if found else 0
     if milli < 1:
         raise ValueError("a CPU limit looks like 0.5 or 500m")
     return milli
@@ -25,7 +26,7 @@ def milli_cpu(text: str) -> int:
 def mebibytes(text: str) -> int:
     """`512m` and `512Mi` are 512, `1g` is 1024; a plain number is bytes; rounded up. Raises `ValueError`."""
     found = _MEMORY.fullmatch(text.strip())
-    mib = -int(-(Decimal(found[1]) * _UNIT[found[2].lower()] / _MIB) // 1) if found else 0
+    mib = ceil(Decimal(found[1]) * _UNIT[found[2].lower()] / _MIB) if found else 0
     if mib < 1:
         raise ValueError("a memory limit looks like 512m, 1g or 64Mi")
     return mib

@@ -3,6 +3,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.gateway.house import Client, House
+from tests.projections.conftest import empty_database, pool, postgres
+
+__all__ = ["empty_database", "pool", "postgres"]
 
 
 @pytest.fixture

@@ -330,7 +330,7 @@ async def lookup(http: Client, headers: Headers, website: str) -> tuple[int, dic
 
 async def test_services_are_those_that_are_ready(http: Client, anna: Headers, bert: Headers) -> None:
     image_id = await image(http, anna)
-    one, two = await create(http, anna, image_id, count=2)
+    one, _ = await create(http, anna, image_id, count=2)
     got = await (await http.get("/services/healthy?website_url=WEB.example", headers=anna)).json()
     assert (got["count"], got["filters"]) == (2, {"website_url": "WEB.example"})
     (service, _) = got["services"]

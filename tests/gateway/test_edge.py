@@ -1,5 +1,6 @@
 """What holds at every door: how it refuses, correlation, positions, headers, other origins, repetition."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from io import BytesIO
@@ -104,6 +105,44 @@ async def test_a_bad_field_is_named(
 async def test_bad_paging_is_named(http: Client, anna: Headers, query: str, field: str) -> None:
     answer = await http.get(f"/api/v1/images?{query}", headers=anna)
     assert (answer.status, (await answer.json())["detail"][0]["loc"]) == (422, ["query", field])
+
+
+STRANGE = (
+    "Idempotency-Key: \xff",
+    "Idempotency-Key: ",
+    "Authorization: Bearer \xff.\xff.\xff",
+    "Cookie: access_token=\xff",
+    "Stratus-Position: \xb2",
+    "X-Correlation-ID: \xff",
+    "Last-Event-ID: \xff",
+    "Origin: \xff",
+    "Sec-Fetch-Site: \xff",
+    "Content-Type: \xff",
+    "Content-Type: application/json; charset=\xff",
+    "Content-Length: 9999999999999999999999",
+)
+
+
+@pytest.mark.parametrize("header", STRANGE)
+@pytest.mark.parametrize(
+    "path", ["/api/v1/keys", "/api/v1/keys/%ff", "/api/images/%ff%fe", "/auth/login", "/route"]
+)
+async def test_strange_headers_and_paths_are_no_fault_of_ours(
+    http: Client, anna: Headers, header: str, path: str
+) -> None:
+    name = header.partition(":")[0]
+    lines = [f"{k}: {v}" for k, v in anna.items() if k != name]
+    for method in ("GET", "POST"):
+        head = "\r\n".join(
+            [f"{method} {path} HTTP/1.1", "Host: localhost", *lines, header, "Connection: close"]
+        )
+        length = "" if "Content-Length" in header or method == "GET" else "\r\nContent-Length: 0"
+        reader, writer = await asyncio.open_connection("127.0.0.1", http.port)
+        writer.write(f"{head}{length}\r\n\r\n".encode("latin-1"))
+        async with asyncio.timeout(5):
+            text = await reader.read()
+        writer.close()
+        assert re.match(rb"HTTP/1\.[01] (20\d|4\d\d) ", text), text[:300]
 
 
 async def pieces(body: bytes) -> AsyncIterator[bytes]:

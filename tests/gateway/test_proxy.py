@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 
 import aiohttp
+import jwt
 import pytest
 
 from tests.broker import free_port
@@ -108,7 +109,8 @@ async def test_the_platforms_credentials_never_reach_a_tenant(site: Client, anna
 
 
 async def test_a_tenants_own_credentials_reach_the_tenant(site: Client) -> None:
-    for credential in ("Basic dXNlcjpwYXNz", "Bearer of-their-own", "Digest x"):
+    token = jwt.encode({"sub": "7", "jti": "9"}, "a secret of the tenant, long enough", "HS256")
+    for credential in ("Basic dXNlcjpwYXNz", "Bearer of-their-own", f"Bearer {token}", "Digest x"):
         headers = dict(await seen(site, {**SITE, "Authorization": credential, "Cookie": "session=1"}))
         assert (headers["Authorization"], headers["Cookie"]) == (credential, "session=1")
 
@@ -333,6 +335,30 @@ async def test_crooked_requests_reach_nobody(
     assert re.match(rb"HTTP/1\.[01] (400|501) ", text), text[:200]
     assert b"erver: Python" not in text
     assert sum(upstream.asked for upstream in upstreams) == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "header"),
+    [
+        (b"GET / HTTP/1.1", b"X-A: \xff\xfe"),
+        (b"GET / HTTP/1.1", b"X-A: \xc3\xbc"),
+        (b"GET / HTTP/1.1", b"Cookie: a=\xff"),
+        (b"GET / HTTP/1.1", b"Authorization: Bearer \xff"),
+        (b"GET / HTTP/1.1", b"Authorization: Bearer a.b.c\xff"),
+        (b"GET /\xff\xfe HTTP/1.1", b"X-A: 1"),
+        (b"GET /?a=\xff HTTP/1.1", b"X-A: 1"),
+        (b"GET /%ff%fe?%ff HTTP/1.1", b"X-A: 1"),
+        (b"FOO / HTTP/1.1", b"X-A: 1"),
+    ],
+)
+async def test_strange_bytes_pass_or_are_refused_but_break_nothing(
+    site: Client, line: bytes, header: bytes
+) -> None:
+    for host in (b"web.example", b"localhost"):
+        text = await raw(
+            site, line + b"\r\nHost: " + host + b"\r\n" + header + b"\r\nConnection: close\r\n\r\n"
+        )
+        assert re.match(rb"HTTP/1\.[01] (200|4\d\d) ", text), text[:200]
 
 
 async def test_two_requests_on_one_connection_go_each_to_its_own(site: Client) -> None:
