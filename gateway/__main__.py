@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ import sys
 import structlog
 import uvloop
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from core import telemetry
 from core.bus import Bus, connect_when_up
@@ -80,9 +82,16 @@ async def serve(settings: Settings, bus: Bus) -> int:
     return 0
 
 
+def is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Anybody can send nonsense; nobody shall fill our log with it, or with what it contained."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
 async def main() -> int:
     settings = Settings.read(os.environ)
     telemetry.configure("gateway", settings.log_level)
+    logging.getLogger("aiohttp.server").addFilter(is_worth_a_line)
     bus = await connect_when_up(settings.nats_url, "gateway")
     try:
         return await serve(settings, bus)

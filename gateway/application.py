@@ -123,6 +123,7 @@ async def _proxying(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _feeding(app: web.Application) -> AsyncIterator[None]:
+    await app[FEED].start()
     feeding = asyncio.create_task(app[FEED].follow())
     yield
     feeding.cancel()

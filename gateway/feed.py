@@ -24,16 +24,18 @@ class Feed:
     def __init__(self, log: Log, kept: int = KEPT) -> None:
         self._log = log
         self._recent: deque[Recorded] = deque(maxlen=kept)
-        self._start: int | None = None
+        self._start = 0
         self._closed = False
         self._grown = asyncio.Event()
 
+    async def start(self) -> None:
+        """Before all else: where memory begins. Raises `Unavailable`."""
+        self._start = await self._log.end()
+
     async def follow(self) -> None:
-        """Keep up with the log, from now on and for ever."""
+        """Keep up with the log, from the start and for ever."""
         while True:
             try:
-                if self._start is None:
-                    self._start = await self._log.end()
                 async for batch in self._log.follow(after=self.end):
                     self._recent.extend(batch)
                     self._wake()
@@ -48,7 +50,7 @@ class Feed:
     @property
     def end(self) -> int:
         """The position of the newest commit known here."""
-        return self._recent[-1].position if self._recent else self._start or 0
+        return self._recent[-1].position if self._recent else self._start
 
     async def read(self, after: int) -> AsyncGenerator[list[Recorded], None]:
         """Everything after a position, then everything new, in batches.
@@ -80,7 +82,7 @@ class Feed:
     def _oldest(self) -> int:
         """Whoever has read up to here can read on from memory."""
         full = len(self._recent) == self._recent.maxlen
-        return self._recent[0].position - 1 if full else self._start or 0
+        return self._recent[0].position - 1 if full else self._start
 
     def _wake(self) -> None:
         self._grown.set()

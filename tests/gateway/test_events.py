@@ -145,6 +145,7 @@ async def happen(commands: Commands, first: int, last: int) -> None:
 async def test_a_reader_that_falls_behind_is_told_and_reads_on_later() -> None:
     log = MemoryLog()
     commands, feed = LocalCommands(log, DECIDERS, STATES), Feed(log, kept=3)
+    await feed.start()
     following = asyncio.create_task(feed.follow())
     await happen(commands, 1, 1)
     reader = feed.read(0)
