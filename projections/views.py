@@ -29,7 +29,6 @@ from projections.catalog import Catalog
 from projections.containers import Pool
 from projections.fleet import Fleet
 from projections.identity import Identity
-from projections.pending import Pending, Turn
 from projections.prices import Prices
 from projections.routing import RoutingTable
 from projections.scheduling import Queue
@@ -53,8 +52,8 @@ class Views:
         self.fleet = Fleet()
         self.routing = RoutingTable()
         self.prices = Prices()
-        self.pending = Pending(self.catalog, self.containers, self.scheduling)
-        self._concerned = _concerned(
+        self._concerned: dict[type, tuple[Apply, ...]] = {}
+        for apply, events in (
             (self.identity.apply, IdentityEvent),
             (self.catalog.apply, CatalogEvent),
             (self.scheduling.apply, SchedulingEvent),
@@ -62,11 +61,16 @@ class Views:
             (self.fleet.apply, FleetEvent),
             (self.routing.apply, ContainersEvent | ImageRegistered | ImageDeleted),
             (self.prices.apply, BillingEvent),
-            (self.pending.apply, Turn),  # last: it looks at what the others have made of the event
-        )
+        ):
+            self.tell(apply, events)
         self._change: asyncio.Event | None = None
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._arrivals = count()
+
+    def tell(self, apply: Apply, events: Any) -> None:
+        """One more projection is told of this event, or union of events, after those that are already."""
+        for event in get_args(events) or (events,):
+            self._concerned[event] = (*self._concerned.get(event, ()), apply)
 
     def apply(self, recorded: Recorded) -> None:
         """A commit seen before is passed over."""
@@ -110,7 +114,6 @@ class Views:
             "fleet": self.fleet.state,
             "routing": self.routing.state,
             "prices": self.prices.state,
-            "pending": self.pending.state,
         }
         encode = msgspec.json.Encoder(order="sorted").encode
         return {name: hashlib.sha256(encode(state())).hexdigest() for name, state in states.items()}
@@ -133,12 +136,3 @@ async def follow(history: Log, views: Views) -> None:
         except Unavailable as error:
             log.warning("views wait for the log", reason=str(error))
             await asyncio.sleep(RETRY_S)
-
-
-def _concerned(*interests: tuple[Apply, Any]) -> dict[type, tuple[Apply, ...]]:
-    """Whom to tell of each event, in the order given here."""
-    table: dict[type, tuple[Apply, ...]] = {}
-    for apply, events in interests:
-        for event in get_args(events) or (events,):
-            table[event] = (*table.get(event, ()), apply)
-    return table

@@ -7,11 +7,11 @@ from core.messages.scheduling import CreateCluster, OfferNode, WithdrawNode
 from handlers.reactors.placement import CLUSTER
 from handlers.reactors.wish import Wish
 from projections.fleet import Node
+from projections.pending import Outlook
 from projections.scheduling import Cluster
-from projections.views import Views
 
 
-def plan(views: Views, now_ms: int) -> list[Wish]:
+def plan(views: Outlook, now_ms: int) -> list[Wish]:
     clusters, nodes = views.scheduling.clusters, views.fleet.nodes()
     needed = [node.cluster_id for node in nodes]
     if views.pending.placements:

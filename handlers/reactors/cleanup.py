@@ -5,10 +5,10 @@ from __future__ import annotations
 from core.messages.catalog import RetireInstance
 from core.messages.containers import DeleteContainer
 from handlers.reactors.wish import Wish
-from projections.views import Views
+from projections.pending import Outlook
 
 
-def plan(views: Views, now_ms: int) -> list[Wish]:
+def plan(views: Outlook, now_ms: int) -> list[Wish]:
     deletions = [
         Wish(
             container.tenant,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from core.messages.containers import RestartContainer
 from handlers.reactors.wish import Wish
-from projections.views import Views
+from projections.pending import Outlook
 
 BACK_OFF_MS = 1_000
 BACK_OFF_MS_MAX = 300_000
 
 
-def plan(views: Views, now_ms: int) -> list[Wish]:
+def plan(views: Outlook, now_ms: int) -> list[Wish]:
     return [
         Wish(
             ended.tenant,

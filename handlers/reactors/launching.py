@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from core.messages.containers import CreateContainer
 from handlers.reactors.wish import Wish
-from projections.views import Views
+from projections.pending import Outlook
 
 
-def plan(views: Views, now_ms: int) -> list[Wish]:
+def plan(views: Outlook, now_ms: int) -> list[Wish]:
     wishes = []
     for launched in views.pending.launches.values():
         launch, instance = launched.launch, launched.instance

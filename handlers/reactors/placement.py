@@ -5,13 +5,13 @@ from __future__ import annotations
 from core.contexts import PLATFORM
 from core.messages.scheduling import ReleasePlacement, RequestPlacement
 from handlers.reactors.wish import Wish
-from projections.views import Views
+from projections.pending import Outlook
 
 CLUSTER = "default"
 """Where containers run."""
 
 
-def plan(views: Views, now_ms: int) -> list[Wish]:
+def plan(views: Outlook, now_ms: int) -> list[Wish]:
     asks = [
         Wish(
             PLATFORM,

@@ -13,7 +13,8 @@ from core.commands import Commands, Declined
 from core.log import Log, Unavailable
 from handlers.reactors import capacity, cleanup, healing, launching, placement, stopping
 from handlers.reactors.wish import Plan, Wish
-from projections.views import Views, follow
+from projections.pending import Outlook
+from projections.views import follow
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +46,7 @@ def now_ms() -> int:
 
 async def run(history: Log, commands: Commands, clock: Clock = now_ms) -> None:
     """Carry out the plans, for ever. One process at a time should (two do no harm, and twice the work)."""
-    views = Views()
+    views = Outlook()
     async with asyncio.TaskGroup() as group:
         group.create_task(follow(history, views))
         await _catch_up(history, views)
@@ -62,7 +63,7 @@ async def run(history: Log, commands: Commands, clock: Clock = now_ms) -> None:
 class Reactors:
     """Sends what the plans wish, each wish once at a time; whatever is not answered is sent again."""
 
-    def __init__(self, views: Views, commands: Commands, group: asyncio.TaskGroup, clock: Clock) -> None:
+    def __init__(self, views: Outlook, commands: Commands, group: asyncio.TaskGroup, clock: Clock) -> None:
         self._views, self._commands, self._group, self._clock = views, commands, group, clock
         self._room = asyncio.Semaphore(AT_ONCE)
         self._sending: set[str] = set()
@@ -98,7 +99,7 @@ class Reactors:
         self._rest_until[id] = self._clock() + rest_ms
 
 
-async def _catch_up(history: Log, views: Views) -> None:
+async def _catch_up(history: Log, views: Outlook) -> None:
     """Acting on what was long ago would ask again for all that has been done since."""
     while True:
         try:

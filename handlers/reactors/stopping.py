@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from core.messages.containers import ReportStopped
 from handlers.reactors.wish import Wish
-from projections.views import Views
+from projections.pending import Outlook
 
 
-def plan(views: Views, now_ms: int) -> list[Wish]:
+def plan(views: Outlook, now_ms: int) -> list[Wish]:
     return [
         Wish(
             container.tenant,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from core.message import Command
-from projections.views import Views
+from projections.pending import Outlook
 
 
 class Wish(NamedTuple):
@@ -25,7 +25,7 @@ class Wish(NamedTuple):
         return f"{type(self.command).__name__}:{self.about}"
 
 
-Plan = Callable[[Views, int], list[Wish]]
+Plan = Callable[[Outlook, int], list[Wish]]
 """What is to be done now, by what the projections show and the milliseconds since 1970.
 
 Plans may be out of date when they are carried out; it does not matter, because each

@@ -28,7 +28,7 @@ from core.messages.scheduling import (
 from handlers.reactors import capacity, cleanup, healing, launching, placement, stopping
 from handlers.reactors.runtime import PLANS
 from handlers.reactors.wish import Plan, Wish
-from projections.views import Views
+from projections.pending import Outlook
 from tests.projections.history import ADA, SMALL, History, container, histories, image
 
 HOUR_MS = 3_600_000
@@ -43,7 +43,7 @@ class Platform:
     """Deciders and projections without anything between them."""
 
     def __init__(self, *commands: Command) -> None:
-        self.history, self.views = History(), Views()
+        self.history, self.views = History(), Outlook()
         self.do(*commands)
 
     def do(self, *commands: Command, tenant: str = ADA) -> int:
@@ -278,7 +278,7 @@ def _ids(wishes: list[Wish]) -> set[str]:
 @settings(deadline=None)
 def test_what_is_pending_follows_from_what_is(history: History) -> None:
     """The lists that are kept event by event are those one would find by looking at everything."""
-    views = Views()
+    views = Outlook()
     for recorded in history.recorded:
         views.apply(recorded)
     containers, places = views.containers.of([ADA]), views.scheduling
