@@ -104,35 +104,41 @@ class CommandQueue:
         command_id = command_id or token_hex(16)
         address, body = subject.encode(), msgspec.json.encode(command, order="sorted")
         about = {"Stratus-Actor": actor or self._actor, "Stratus-Correlation": correlation or command_id}
-        while True:
-            asked = _Asked(loop, min(RETRY_S, max(deadline - loop.time(), 0.0)))
-            reply = self._bus.expect(asked.answered)
-            headers = about | {"Nats-Msg-Id": command_id, "Stratus-Reply": self._bus.address(reply).decode()}
-            acknowledgement = b""
-            try:
-                acknowledgement = self._bus.call(address, body, header_block(headers), asked.stored)
-                return position_of(await asked.outcome)
-            except (_Late, Unavailable) as late:
-                if asked.sequence:
-                    with contextlib.suppress(Unavailable):
-                        position = await self._recover(stream, asked.sequence)
-                        if position is not None:
-                            return position
-                        if await self._passed(asked.sequence):
-                            command_id = token_hex(16)  # decided without an event, its answer lost: ask again
-                            continue
-                if loop.time() >= deadline:
-                    what = (
-                        "was accepted, its answer is not in yet"
-                        if asked.sequence
-                        else f"was not taken: {late}"
-                    )
-                    raise Unavailable(f"{type(command).__name__} {what}") from None
-                await asyncio.sleep(min(0.1, deadline - loop.time()))
-            finally:
-                asked.close()
-                self._bus.forget(reply)
-                self._bus.forget(acknowledgement)
+        asked, reply, acknowledgement = _Asked(), b"", b""
+        try:
+            while True:
+                if not reply:
+                    reply = self._bus.expect(asked.answered)
+                headers = about | {
+                    "Nats-Msg-Id": command_id,
+                    "Stratus-Reply": self._bus.address(reply).decode(),
+                }
+                outcome = asked.wait(loop, min(RETRY_S, max(deadline - loop.time(), 0.0)))
+                try:
+                    acknowledgement = self._bus.call(address, body, header_block(headers), asked.stored)
+                    return position_of(await outcome)
+                except (_Late, Unavailable) as late:
+                    if asked.sequence:
+                        with contextlib.suppress(Unavailable):
+                            position = await self._recover(stream, asked.sequence)
+                            if position is not None:
+                                return position
+                            if await self._passed(asked.sequence):
+                                # decided without an event, and its answer lost: ask again
+                                self._bus.forget(reply)
+                                asked, reply, command_id = _Asked(), b"", token_hex(16)
+                                continue
+                    if loop.time() >= deadline:
+                        what = (
+                            "accepted, its answer is not in yet" if asked.sequence else f"not taken: {late}"
+                        )
+                        raise Unavailable(f"{type(command).__name__} was {what}") from None
+                    self._bus.forget(acknowledgement)
+                    await asked.pause(min(0.1, deadline - loop.time()))
+        finally:
+            asked.close()
+            self._bus.forget(reply)
+            self._bus.forget(acknowledgement)
 
     async def _recover(self, stream: Stream, sequence: int) -> int | None:
         """Where the command became an event, if it did."""
@@ -161,12 +167,26 @@ class _Late(Exception):
 
 
 class _Asked:
-    """One publication: where the queue stored it, and what came of it."""
+    """One command under way: where the queue stored it, and what came of it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, patience_s: float) -> None:
+    def __init__(self) -> None:
         self.sequence = 0
-        self.outcome: asyncio.Future[Answer] = loop.create_future()
-        self._timer = loop.call_later(patience_s, self._fail, _Late("the queue does not answer"))
+        self._answer: Answer | None = None
+        self._outcome: asyncio.Future[Answer] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wait(self, loop: asyncio.AbstractEventLoop, patience_s: float) -> asyncio.Future[Answer]:
+        """The answer, even one that came between two waits; `_Late` after so long."""
+        outcome = self._outcome = loop.create_future()
+        if self._answer is not None:
+            outcome.set_result(self._answer)
+        else:
+            self._timer = loop.call_later(patience_s, self._fail, _Late("the queue does not answer"))
+        return outcome
+
+    async def pause(self, seconds: float) -> None:
+        with contextlib.suppress(_Late):
+            await self.wait(asyncio.get_running_loop(), seconds)
 
     def stored(self, head: bytes, data: bytes) -> None:
         acknowledged = _decode_stored(data) if data else _Stored(error={"description": "nobody keeps it"})
@@ -178,17 +198,19 @@ class _Asked:
             self._fail(Unavailable(api_error({"error": acknowledged.error})))
 
     def answered(self, head: bytes, data: bytes) -> None:
-        self._timer.cancel()
-        if not self.outcome.done():
-            self.outcome.set_result(_decode_answer(data))
+        self._answer = _decode_answer(data)
+        self.close()
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_result(self._answer)
 
     def close(self) -> None:
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _fail(self, error: Exception) -> None:
-        self._timer.cancel()
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
+        self.close()
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_exception(error)
 
 
 class _Stored(Struct, frozen=True):

@@ -30,6 +30,8 @@ LIFE_S = 1.25
 """An owner silent for so long is dead."""
 
 CHECKPOINT_S = 1.0
+GONE = "-"
+"""Before an owner's name: the last it is heard of, so nobody leaves it its share any longer."""
 
 
 class Lease(Struct):
@@ -90,10 +92,15 @@ class Leases:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        self._bus.publish("alive.handlers", f"{GONE}{self.owner}".encode())
         await asyncio.gather(*(self._give_back(name) for name in list(self._held)))
 
     def _heard(self, subject: bytes, reply: bytes, head: bytes, body: bytes) -> None:
-        self._alive[body.decode()] = self._loop.time()
+        owner = body.decode()
+        if owner.startswith(GONE):
+            self._alive.pop(owner.removeprefix(GONE), None)
+        else:
+            self._alive[owner] = self._loop.time()
 
     def _changed(self, subject: bytes, reply: bytes, head: bytes, body: bytes) -> None:
         if b'"owner":""' in body:
@@ -120,26 +127,25 @@ class Leases:
             await asyncio.gather(*(self._save(name) for name in list(self._held)))
         alive = {owner for owner, at in self._alive.items() if now - at < LIFE_S} | {self.owner}
         share = -(-len(self._names) // len(alive))
-        missing = 0
-        for name in self._names:
-            if name in self._held:
-                continue
-            sequence, lease = await self._read(name)
-            if lease.owner in alive and lease.owner != self.owner:
-                continue
-            abandoned = bool(lease.owner) and lease.owner != self.owner
-            if abandoned and now - self._started < LIFE_S:
-                missing += 1  # its owner had no time yet to be heard
-            elif len(self._held) < share:
-                await self._claim(name, sequence, lease, abandoned)
-            else:
-                missing += 1
+        others = [name for name in self._names if name not in self._held]
+        found = await asyncio.gather(*(self._read(name) for name in others))
+        free = [
+            (name, sequence, lease)
+            for name, (sequence, lease) in zip(others, found, strict=True)
+            if lease.owner == self.owner or lease.owner not in alive
+        ]
+        if now - self._started < LIFE_S:  # owners had no time yet to be heard
+            due = [one for one in free if one[2].owner in ("", self.owner)]
+        else:
+            due = free
+        await asyncio.gather(*(self._claim(*one) for one in due[: max(0, share - len(self._held))]))
         for name in list(self._held)[share:]:
             await self._give_back(name)
-        if not missing:
+        if all(name in self._held for name, _, _ in free):
             self.settled.set()
 
-    async def _claim(self, name: str, sequence: int, lease: Lease, abandoned: bool) -> None:
+    async def _claim(self, name: str, sequence: int, lease: Lease) -> None:
+        abandoned = lease.owner not in ("", self.owner)
         mine = Lease(self.owner, lease.checkpoint, lease.crashes + 1 if abandoned else 0, lease.suspect)
         try:
             self._held[name] = _Held(await self._write(name, sequence, mine), mine)
