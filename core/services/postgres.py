@@ -112,8 +112,9 @@ class Postgres:
                 "Postgres does not run as root: others may now pass through, not list", folders=opened
             )
         if not (installed / "bin/postgres").stat().st_mode & stat.S_IROTH:  # installed under a strict umask
-            for path in (installed, *installed.rglob("*"), *Path(f"{installed.parent}.libs").rglob("*")):
-                _permit(path, path.stat().st_mode >> 6 & 0o5)
+            for top in (installed, Path(f"{installed.parent}.libs")):
+                for path in (top, *top.rglob("*")):
+                    _permit(path, path.stat().st_mode >> 6 & 0o5)
 
     async def _end_predecessor(self) -> None:
         """A server whose supervisor was killed, or what a killed server left: all live in its folder."""
