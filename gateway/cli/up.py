@@ -26,7 +26,7 @@ DOES = {
     "handlers": "decide",
     "projections": "write what is queried",
     "agent": "runs containers",
-    "gateway": "API, proxy, dashboard",
+    "gateway": "API, docs, proxy",
 }
 
 AGAIN_S = 0.5

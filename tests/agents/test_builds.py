@@ -109,6 +109,7 @@ async def test_an_archive_is_built_and_its_story_told(
 
 
 async def test_two_uploads_are_both_built(uploads: Uploads, app_archive: bytes) -> None:
+    """B-31: each build has a place of its own."""
     await uploads.register("img_1", app_archive)
     assert (await uploads.upload("img_2", app_archive)).status == "ready"
     await uploads.platform.until(lambda: uploads.image("img_1").status == "ready")

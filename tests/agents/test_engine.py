@@ -67,6 +67,7 @@ async def test_a_container_answers_at_its_own_address_with_its_port_and_name(
 async def test_every_limit_and_every_restriction_is_really_there(
     dockerd: PrivateDocker, engine: Engine, web: Wanted
 ) -> None:
+    """B-29: what was registered is what runs, within its limits."""
     runtime_id = await started(engine, web)
     async with docker(dockerd) as http, http.get(f"http://docker/containers/{runtime_id}/json") as response:
         found = await response.json()

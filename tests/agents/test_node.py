@@ -123,6 +123,7 @@ async def _is_empty(engine: Engine) -> bool:
 async def test_a_container_killed_behind_our_back_ends_once_and_may_run_again(
     platform: Platform, engine: Engine, dockerd: PrivateDocker, app_image: str
 ) -> None:
+    """B-19: a crash is an event, so its bill ends."""
     async with agent(platform, engine):
         await platform.create("ctr_1", app_image)
         await platform.until(lambda: platform.container("ctr_1").ready)
@@ -146,6 +147,7 @@ async def _is_alone(engine: Engine, run: int) -> bool:
 async def test_a_container_removed_behind_our_back_ends_once(
     platform: Platform, engine: Engine, dockerd: PrivateDocker, app_image: str
 ) -> None:
+    """B-19: so is a removal nobody asked us for."""
     async with agent(platform, engine):
         await platform.create("ctr_1", app_image)
         await platform.until(lambda: platform.container("ctr_1").ready)
@@ -184,6 +186,7 @@ async def test_the_next_agent_adopts_what_the_last_one_started(
 async def test_what_ended_while_no_agent_was_there_ended_then(
     platform: Platform, engine: Engine, dockerd: PrivateDocker, app_image: str
 ) -> None:
+    """B-19: even one nobody was there to see."""
     async with agent(platform, engine):
         await platform.create("ctr_1", app_image)
         await platform.until(lambda: platform.container("ctr_1").ready)

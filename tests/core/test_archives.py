@@ -151,6 +151,7 @@ def test_a_zip_may_link_too() -> None:
 def test_a_bad_archive_is_refused_by_the_name_of_the_entry_and_the_rule(
     file: io.BytesIO, reason: str
 ) -> None:
+    """B-31: links, devices and ways out of the archive among them."""
     with pytest.raises(ArchiveRefused, match=reason):
         examine(file)
 
@@ -174,6 +175,7 @@ ZEROS = bytes(20 << 20)
     ],
 )
 def test_a_bomb_is_refused_before_it_goes_off(make: Callable[[], io.BytesIO]) -> None:
+    """B-31."""
     with pytest.raises(ArchiveRefused, match="unpacks to more than"):
         examine(make())
 

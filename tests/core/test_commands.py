@@ -113,9 +113,7 @@ async def test_a_key_that_is_no_subject_token_never_reaches_the_broker(bus: Bus)
         assert no.value.kind == "invalid"
 
 
-async def test_what_no_one_can_read_is_parked_and_the_rest_goes_on(
-    bus: Bus, worker: Worker
-) -> None:
+async def test_what_no_one_can_read_is_parked_and_the_rest_goes_on(bus: Bus, worker: Worker) -> None:
     await bus.js.publish("cmd._.fleet.node-a.RegisterNode", b"{not json")
     await bus.js.publish("cmd._.fleet.node-a.DrinkTea", b'{"type":"DrinkTea"}')
     await bus.js.publish("cmd._.nowhere.node-a.RegisterNode", b"{}")

@@ -60,6 +60,7 @@ async def test_an_image_is_registered_and_shown_as_it_is(http: Client, anna: Hea
 async def test_nobody_takes_a_hostname_twice_however_spelled(
     http: Client, anna: Headers, bert: Headers, house: House
 ) -> None:
+    """B-22: no tenant takes another's hostname by spelling it differently."""
     await register(http, anna)
     for spelling in ("web.example", "WEB.EXAMPLE", "http://web.example/", "web.example:81", "web.example."):
         answer = await http.post("/api/v1/images", json={**IMAGE, "hostname": spelling}, headers=bert)
@@ -73,6 +74,7 @@ async def test_nobody_takes_a_hostname_twice_however_spelled(
 async def test_of_two_who_want_a_hostname_at_once_one_gets_it(
     http: Client, anna: Headers, bert: Headers
 ) -> None:
+    """B-22: nor by being quick."""
     both = await asyncio.gather(
         *(http.post("/api/v1/images", json=IMAGE, headers=headers) for headers in (anna, bert))
     )
@@ -198,6 +200,7 @@ async def test_as_many_are_launched_as_there_is_room_for(http: Client, anna: Hea
 
 
 async def test_those_who_race_for_the_last_places_never_get_more(http: Client, anna: Headers) -> None:
+    """B-32: a quota that is decided, not read and then written."""
     path = f"/api/v1/images/{await register(http, anna, max_instances=5)}/containers"
     answers = await asyncio.gather(*(http.post(path, json={"count": 2}, headers=anna) for _ in range(6)))
     assert sum([len(await answer.json()) for answer in answers if answer.status == 201]) == 5
@@ -215,6 +218,7 @@ async def test_a_launch_sent_again_with_its_key_launches_once(http: Client, anna
 async def test_deleting_an_image_leaves_no_container_behind(
     http: Client, anna: Headers, house: House
 ) -> None:
+    """B-32."""
     image_id = await register(http, anna)
     await http.post(f"/api/v1/images/{image_id}/containers", json={"count": 3}, headers=anna)
     assert (await http.delete(f"/api/v1/images/{image_id}", headers=anna)).status == 200

@@ -30,6 +30,7 @@ async def create(http: Client, headers: Headers, image_id: int, count: int = 1) 
 
 @pytest.mark.parametrize("root", ["/auth", "/api/auth"])
 async def test_signing_up_in_and_out(http: Client, root: str) -> None:
+    """B-28e: what succeeded says so, and a bearer signs out and is known."""
     person = {"username": "anna", "email": "anna@example.com", "password": "x"}
     made = await http.post(f"{root}/signup", json=person)
     assert made.status == 200
@@ -70,6 +71,7 @@ async def test_bad_pairs_and_fields_get_the_answers_of_old(
 
 
 async def test_users_are_not_listed_and_not_made_by_the_old_back_door(http: Client, anna: Headers) -> None:
+    """B-28f."""
     for path in ("/api/users/users", "/api/users/users/"):
         assert (await http.get(path, headers=anna)).status == 404
         assert (await http.post(path, json={}, headers=anna)).status == 404
@@ -143,6 +145,7 @@ async def test_an_uploaded_image_answers_201(http: Client, anna: Headers, house:
 async def test_created_containers_run_when_the_answer_comes(
     http: Client, anna: Headers, house: House
 ) -> None:
+    """B-30: several of one image, each with a name of its own."""
     image_id = await image(http, anna)
     one, two = await create(http, anna, image_id, count=2)
     assert {one["status"], two["status"]} == {"running"}
@@ -179,6 +182,7 @@ async def test_a_count_out_of_bounds_is_refused(http: Client, anna: Headers, cou
 
 
 async def test_counts_are_kept_between_min_and_max(http: Client, anna: Headers) -> None:
+    """B-29: min and max are applied."""
     image_id = await image(http, anna, min_instances=2, max_instances=3)
     assert len(await create(http, anna, image_id, count=1)) == 2
     assert len(await create(http, anna, image_id, count=10)) == 1

@@ -170,6 +170,7 @@ async def test_what_is_not_there_and_what_is_not_allowed_say_so_in_json(http: Cl
 
 
 async def test_foreign_things_are_as_unknown_as_none(http: Client, anna: Headers, bert: Headers) -> None:
+    """B-28c: who asks is what the credential says."""
     image = await (await http.post("/api/v1/images", json=IMAGE, headers=anna)).json()
     there, nowhere = f"/api/v1/images/{image['image_id']}", "/api/v1/images/img_0000000000000000"
     for method in ("GET", "DELETE"):
@@ -206,6 +207,7 @@ async def test_every_answer_is_protected_and_says_little(http: Client) -> None:
 
 
 async def test_listed_origins_may_call_others_may_not(http: Client) -> None:
+    """B-28g."""
     good, evil = POLICY.origins[0], "http://evil.example"
     ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
     preflight = await http.options("/api/v1/images", headers={"Origin": good, **ask})

@@ -156,6 +156,7 @@ async def test_a_header_that_is_no_bearer_is_refused(http: Client, value: str) -
 
 
 async def test_who_signs_out_has_signed_out(http: Client, anna: Headers) -> None:
+    """B-28g: the token opens nothing any more."""
     other = await (
         await http.post("/api/v1/auth/sign-in", json={"login": "anna", "password": "annas password"})
     ).json()
@@ -167,6 +168,7 @@ async def test_who_signs_out_has_signed_out(http: Client, anna: Headers) -> None
 
 
 async def test_a_cookie_signs_in_and_lives_as_long_as_its_token(http: Client, anna: Headers) -> None:
+    """B-28g."""
     signed = await http.post("/api/v1/auth/sign-in", json={"login": "anna", "password": "annas password"})
     cookie = signed.cookies["access_token"]
     assert (cookie["httponly"], cookie["samesite"], cookie["max-age"]) == (True, "Lax", "1800")

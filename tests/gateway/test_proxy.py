@@ -53,6 +53,7 @@ async def test_the_instances_take_turns(site: Client) -> None:
 
 
 async def test_method_path_query_and_body_arrive_as_they_were_sent(site: Client) -> None:
+    """B-28d."""
     path = "/a%20b/c%2Fd;x=1/%F0%9F%8C%8D?q=1&q=2&empty=&plus=a+b%2B"
     answer = await site.session.request(
         "PATCH", f"{site.make_url('')}".rstrip("/") + path, data=b"hello", headers=SITE
@@ -95,6 +96,7 @@ async def test_www_and_ports_and_case_are_the_same_site(site: Client) -> None:
 
 
 async def test_the_platforms_credentials_never_reach_a_tenant(site: Client, anna: Headers) -> None:
+    """B-28a."""
     key = (await (await site.post("/api/v1/keys", json={"name": "k"}, headers=anna)).json())["key"]
     token = anna["Authorization"].removeprefix("Bearer ")
     for credential in (anna["Authorization"], f"Bearer {key}", f"bearer  {token}"):
@@ -168,6 +170,7 @@ async def test_an_answer_comes_back_as_the_tenant_gave_it(site: Client) -> None:
 
 
 async def test_what_is_packed_stays_packed(site: Client) -> None:
+    """B-28d."""
     raw = await raw_get(site, "/gzip", decode=False)
     head, _, body = raw.partition(b"\r\n\r\n")
     assert b"content-encoding: gzip" in head.lower()
@@ -175,11 +178,13 @@ async def test_what_is_packed_stays_packed(site: Client) -> None:
 
 
 async def test_repeated_headers_stay_repeated_but_sign_nobody_in(site: Client) -> None:
+    """B-28d."""
     answer = await site.get("/cookies", headers=SITE)
     assert answer.headers.getall("Set-Cookie") == ["a=1", "b=2; Path=/"]
 
 
 async def test_redirects_are_the_visitors_to_follow(site: Client) -> None:
+    """B-28b: nothing of ours follows a tenant's redirect."""
     answer = await site.get("/redirect", headers=SITE, allow_redirects=False)
     assert (answer.status, answer.headers["Location"]) == (302, "http://169.254.169.254/latest/meta-data")
 
@@ -215,6 +220,8 @@ async def test_events_pass_at_once_and_the_tenant_sees_the_visitor_leave(
 
 
 async def test_a_large_body_streams_through(site: Client) -> None:
+    """B-28d."""
+
     async def body() -> AsyncIterator[bytes]:
         for _ in range(40):
             yield b"x" * (1 << 16)
@@ -224,6 +231,7 @@ async def test_a_large_body_streams_through(site: Client) -> None:
 
 
 async def test_a_websocket_talks_both_ways(site: Client, anna: Headers) -> None:
+    """B-28d."""
     for path, prefix in (("/talk?a=1", SITE), ("/apps/web.example/talk?a=1", {})):
         async with site.ws_connect(path, protocols=("chat",), headers={**prefix, **anna}) as socket:
             assert socket.protocol == "chat"
@@ -369,6 +377,7 @@ async def test_two_requests_on_one_connection_go_each_to_its_own(site: Client) -
 
 
 async def test_no_upstream_is_ever_taken_from_the_request(site: Client) -> None:
+    """B-28b, B-28c: upstreams come from the routing table alone."""
     port = free_port()
     called = asyncio.Event()
     server = await asyncio.start_server(lambda *_: called.set(), "127.0.0.1", port)

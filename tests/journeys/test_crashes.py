@@ -74,6 +74,7 @@ async def restarted(stage: Stage, name: str, pid: int) -> None:
 
 
 async def test_every_acknowledged_command_survives_the_death_of_every_process(stage: Stage) -> None:
+    """B-18: nothing is said before it is kept."""
     running = Running.read(stage.folder)
     assert running is not None
     traffic = Traffic(stage)
