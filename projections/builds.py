@@ -16,8 +16,8 @@ from msgspec import Struct
 from core.bus import Bus
 from core.jetstream import last_sequence
 from core.reader import Reader as StreamReader
-from projections.database import LOST, Database, Reader
-from projections.runtime import BACK_OFF_S, BACK_OFF_S_MAX, COMMITS_MAX, HistoryLost, Overtaken
+from projections.database import Database, Reader
+from projections.runtime import COMMITS_MAX, HistoryLost, Overtaken, for_ever
 
 log = structlog.get_logger(__name__)
 
@@ -47,18 +47,14 @@ class BuildLogs:
         self._pool, self._bus = pool, bus
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """For ever; calls `ready` when it reads. Waits for whatever is away. Raises `HistoryLost`."""
-        delay_s = BACK_OFF_S
-        while True:
-            try:
-                position = await self._resume()
-                ready()
-                ready, delay_s = (lambda: None), BACK_OFF_S
-                await self._follow(position)
-            except (*LOST, Overtaken) as error:
-                log.warning("build logs wait", reason=f"{type(error).__name__}: {error}", retry_s=delay_s)
-                await asyncio.sleep(delay_s)
-                delay_s = min(2 * delay_s, BACK_OFF_S_MAX)
+        """For ever; calls `ready` whenever it begins to read. Waits for whatever is away. Raises `HistoryLost`."""
+
+        async def attempt() -> None:
+            position = await self._resume()
+            ready()
+            await self._follow(position)
+
+        await for_ever("build logs", attempt)
 
     async def _resume(self) -> int:
         async with self._pool.acquire() as db, db.transaction():

@@ -8,7 +8,7 @@ emptied to be rebuilt, catches up by itself while the others pass over what they
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Protocol
 
@@ -62,24 +62,21 @@ class Projector:
         Waits for a Postgres or a log that is away. Raises `HistoryLost`.
         """
         start: int | None = None
-        told, delay_s = False, BACK_OFF_S
+        told = False
 
         def go_on(position: int) -> bool:
-            nonlocal told, delay_s
-            delay_s = BACK_OFF_S
+            nonlocal told
             if not told and start is not None and position >= start:
                 told = True
                 ready()
             return True
 
-        while True:
-            try:
-                start = await self._history.end() if start is None else start
-                await self._follow(go_on)
-            except (*LOST, Overtaken) as error:
-                log.warning("projections wait", reason=f"{type(error).__name__}: {error}", retry_s=delay_s)
-                await asyncio.sleep(delay_s)
-                delay_s = min(2 * delay_s, BACK_OFF_S_MAX)
+        async def attempt() -> None:
+            nonlocal start
+            start = await self._history.end() if start is None else start
+            await self._follow(go_on)
+
+        await for_ever("projections", attempt)
 
     async def catch_up(self, until: int) -> None:
         """Write everything up to this position and nothing after it.
@@ -132,3 +129,22 @@ class Projector:
                 await projection.write(db)
                 await db.execute("select pg_notify('reached', $1)", f"{projection.name} {last}")
         return [max(position, last) for position in positions]
+
+
+async def for_ever(what: str, attempt: Callable[[], Awaitable[None]]) -> None:
+    """Attempt it again and again, after longer and longer pauses while Postgres or the log is away."""
+    loop, delay_s = asyncio.get_running_loop(), BACK_OFF_S
+    while True:
+        began = loop.time()
+        try:
+            await attempt()
+        except Exception as error:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise asyncio.CancelledError from error  # what is cancelled may fail while it is cleaned up
+            if not isinstance(error, (*LOST, Overtaken)):
+                raise
+            if loop.time() - began > BACK_OFF_S_MAX:
+                delay_s = BACK_OFF_S
+            log.warning(f"{what} wait", reason=f"{type(error).__name__}: {error}", retry_s=delay_s)
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, BACK_OFF_S_MAX)

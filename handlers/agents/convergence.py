@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from msgspec import Struct
-from projections.containers import Container
 
 from handlers.agents.engine import Actual
+from projections.containers import Container
 
 
 class Key(NamedTuple):

@@ -160,6 +160,18 @@ async def test_it_goes_on_when_postgres_or_the_log_comes_back(
     assert await fingerprint(pool) == await made_of(pool, history)
 
 
+async def test_it_ends_when_it_is_told_to_whatever_it_is_doing(pool: Database) -> None:
+    """A connection that breaks while it is given up raises an error of its own over the cancellation."""
+    log = log_of(example().recorded)
+    others = "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()"
+    for turns in range(40):
+        async with running(Projector(pool, log, projections())):
+            await asyncio.sleep(turns * 0.0005)
+            await pool.execute(f"{others} and datname = current_database()")
+            for _ in range(turns % 4):
+                await asyncio.sleep(0)
+
+
 async def test_two_projectors_write_everything_once(pool: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "BACK_OFF_S_MAX", 0.1)
     monkeypatch.setattr(runtime, "COMMITS_MAX", 1)
