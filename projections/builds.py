@@ -47,7 +47,7 @@ class BuildLogs:
         self._pool, self._bus = pool, bus
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
-        """For ever; calls `ready` whenever it begins to read; waits for what is away. Raises `HistoryLost`."""
+        """For ever, whatever is away; calls `ready` whenever it begins to read. Raises `HistoryLost`."""
 
         async def attempt() -> None:
             position = await self._resume()
