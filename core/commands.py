@@ -36,7 +36,7 @@ class Refusal(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True, omit_defaults=True):
-    """`position` is where in the log the wish is true; or else `refusal` says why not."""
+    """`position` is where in the log the wish is true, or where it was not and `refusal` says why."""
 
     position: int = 0
     refusal: Refusal | None = None

@@ -85,14 +85,14 @@ class _Turn(Struct, eq=False):
     state: Any
     answers: int
     decisions: list[Decision]
-    told: list[tuple[Received, Answer | None]]
+    told: list[tuple[Received, Refusal | None]]
 
 
-def refusal(no: Rejection) -> Answer:
+def refusal(no: Rejection) -> Refusal:
     kind: Kind = (
         "unknown" if isinstance(no, Unknown) else "invalid" if isinstance(no, Invalid) else "conflict"
     )
-    return Answer(refusal=Refusal(type(no).__name__, kind, str(no)))
+    return Refusal(type(no).__name__, kind, str(no))
 
 
 class Malformed(Invalid):
@@ -202,8 +202,8 @@ class Runtime:
             aggregate.waiting.extendleft(received for received, _ in reversed(turn.told))
             self._spawn(self._load_then_turn(aggregate))
         else:
-            for received, answer in turn.told:
-                received.done(answer or Answer(aggregate.position))
+            for received, refused in turn.told:
+                received.done(Answer(aggregate.position, refused))
             self._loop.call_soon(self._turn, aggregate)
 
     def _append(self, aggregate: Aggregate, turn: _Turn) -> None:
@@ -234,9 +234,9 @@ class Runtime:
             aggregate.state_position = position
         aggregate.state, aggregate.answers = turn.state, turn.answers
         aggregate.position, aggregate.version, aggregate.loaded = position, commit.version, True
-        for received, answer in turn.told:
+        for received, refused in turn.told:
             self._failures.pop(received.sequence, None)
-            received.done(answer or Answer(position))
+            received.done(Answer(position, refused))
 
     def _again(self, aggregate: Aggregate, turn: _Turn, error: Exception) -> None:
         """Somebody was faster, or the outcome is unknown: read again, decide again."""
@@ -322,7 +322,7 @@ class Runtime:
             received.done(Answer(aggregate.position))
         except Rejection as no:
             aggregate.waiting.popleft()
-            received.done(refusal(no))
+            received.done(Answer(aggregate.position, refusal(no)))
         except (Conflict, Unavailable) as error:
             await asyncio.sleep(CONFLICT_S if isinstance(error, Conflict) else RETRY_S)
             await self._load_then_turn(aggregate)
@@ -343,7 +343,7 @@ class Runtime:
         )
         if failures >= ATTEMPTS:
             await self._put_aside(received, f"{type(error).__name__}: {error}")
-            received.done(refusal(Parked()))
+            received.done(Answer(aggregate.position, refusal(Parked())))
             aggregate.waiting.popleft()
         else:
             await asyncio.sleep(0.01 * 2**failures)
@@ -367,7 +367,7 @@ class Runtime:
     def _refuse_unreadable(self, received: Received, reason: str) -> None:
         async def put_aside() -> None:
             await self._put_aside(received, f"malformed: {reason}")
-            received.done(refusal(Malformed(reason)))
+            received.done(Answer(0, refusal(Malformed(reason))))
 
         self._spawn(put_aside())
 

@@ -11,7 +11,7 @@ class's name, and its first field is the key again. Three headers matter:
   like (within two minutes), it is stored once.
 - `Stratus-Reply`: an inbox of yours. The answer comes there, when it is decided:
   `{"position": 17}` is where in the log the wish is true, or
-  `{"refusal": {"rejection": "NodeIsUnknown", "kind": "unknown", "reason": "..."}}`.
+  `{"position": 12, "refusal": {"rejection": "NameIsTaken", "kind": "conflict", "reason": "..."}}`.
 - `Stratus-Actor`: who asks, for the audit.
 
 The broker's own acknowledgement means that the command is kept, and will be

@@ -137,7 +137,7 @@ async def run(seed: int, monkeypatch: pytest.MonkeyPatch) -> MemoryLog:
     return log
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(200))
 async def test_nothing_happens_twice_and_nothing_is_promised_twice(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
