@@ -19,6 +19,8 @@ SyncInterval = Annotated[str, Meta(pattern=r"^(?:always|[1-9][0-9]{0,5}(?:ms|s|m
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9_:%~-]+\Z")]
 
+Origin = Annotated[str, Meta(max_length=253, pattern=r"^https?://[A-Za-z0-9.-]+(?::[0-9]+)?\Z")]
+
 _ALIASES = {
     "STRATUS_JWT_SECRET": "JWT_SECRET_KEY",
     "STRATUS_TOKEN_MINUTES": "ACCESS_TOKEN_EXPIRE_MINUTES",
@@ -39,6 +41,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     `nats_url` and `postgres_url` are '' for servers of the platform's own.
     `docker_url` is '' to look for an engine, 'none' to run without containers.
+    `cors_origins`, separated by commas, are the sites whose pages may call the API;
+    `secure_cookies` is for a platform that is reached over https.
     """
 
     data_dir: Path = Path(".data")
@@ -55,7 +59,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     node_id: Name = field(default_factory=_node)
     cluster_id: Name = "default"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    partitions: Literal[16] = 16
+    cors_origins: tuple[Origin, ...] = ("http://localhost:3000", "http://127.0.0.1:3000")
+    secure_cookies: bool = False
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
@@ -90,9 +95,11 @@ class Settings(Struct, frozen=True, kw_only=True):
 def _convert(name: str, value: str, type_: Any) -> Any:
     if name == "data_dir":
         return Path(value).expanduser()
-    if name in ("log_level", "development"):
+    if name == "cors_origins":
+        return msgspec.convert([one.strip() for one in value.split(",")], type_)
+    if name in ("log_level", "development", "secure_cookies"):
         value = value.lower()
-    if name == "development" and value in ("yes", "on", "no", "off"):
+    if type_ is bool and value in ("yes", "on", "no", "off"):
         return value in ("yes", "on")
     return msgspec.convert(value, type_, strict=False)
 

@@ -37,6 +37,8 @@ def policy(settings: Settings) -> Policy:
     return Policy(
         jwt_secret=settings.jwt_secret,
         token_s=settings.token_minutes * 60,
+        origins=settings.cors_origins,
+        secure_cookies=settings.secure_cookies,
         own_hosts=frozenset({"localhost", settings.host.lower()}),
         open_on_loopback=settings.development,
     )

@@ -25,6 +25,11 @@ def test_values_come_from_variables_of_their_names(tmp_path: Path) -> None:
     assert (settings.port, settings.sync_interval, settings.development) == (9000, "100ms", True)
 
 
+def test_origins_are_a_list(tmp_path: Path) -> None:
+    settings = read(tmp_path, STRATUS_CORS_ORIGINS="https://a.example, http://localhost:5173")
+    assert settings.cors_origins == ("https://a.example", "http://localhost:5173")
+
+
 def test_the_names_other_platforms_use_are_understood(tmp_path: Path) -> None:
     settings = read(
         tmp_path,
@@ -56,6 +61,8 @@ def test_an_empty_variable_is_as_good_as_none(tmp_path: Path) -> None:
         ("STRATUS_DOCKER_URL", "/var/run/docker.sock"),
         ("STRATUS_NODE_ID", "a.b"),
         ("STRATUS_DEVELOPMENT", "perhaps"),
+        ("STRATUS_SECURE_COOKIES", "perhaps"),
+        ("STRATUS_CORS_ORIGINS", "*"),
         ("STRATUS_LOG_LEVEL", "loud"),
         ("ACCESS_TOKEN_EXPIRE_MINUTES", "-1"),
         ("STRATUS_PARTITIONS", "32"),
