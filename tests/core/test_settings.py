@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -65,13 +66,12 @@ def test_an_empty_variable_is_as_good_as_none(tmp_path: Path) -> None:
         ("STRATUS_CORS_ORIGINS", "*"),
         ("STRATUS_LOG_LEVEL", "loud"),
         ("ACCESS_TOKEN_EXPIRE_MINUTES", "-1"),
-        ("STRATUS_PARTITIONS", "32"),
     ],
 )
 def test_a_wrong_value_is_turned_down_by_the_name_of_its_variable(
     tmp_path: Path, variable: str, value: str
 ) -> None:
-    with pytest.raises(SettingIsWrong, match=rf"^{variable}: .*{value}"):
+    with pytest.raises(SettingIsWrong, match=rf"^{variable}: .*{re.escape(value)}"):
         read(tmp_path, **{variable: value})
 
 
