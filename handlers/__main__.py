@@ -16,10 +16,11 @@ from core.commands import CommandQueue
 from core.jetstream import JetStreamLog, create_streams
 from core.leases import Lease, Leases
 from core.settings import Settings
+from handlers.aggregate import Received
 from handlers.deciders import DECIDERS, STATES
 from handlers.partitions import PARTITION_NAMES, Partition, put_aside
 from handlers.reactors import runtime as reactors
-from handlers.runtime import Received, Runtime
+from handlers.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 

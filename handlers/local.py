@@ -15,7 +15,8 @@ from core.contexts import stream_of
 from core.decider import Decider
 from core.log import Log, Unavailable
 from core.message import Command
-from handlers.runtime import Received, Runtime
+from handlers.aggregate import Received
+from handlers.runtime import Runtime
 
 
 class LocalCommands:

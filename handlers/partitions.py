@@ -17,7 +17,8 @@ from core.jetstream import PARTITIONS
 from core.leases import Lease, Leases
 from core.log import Unavailable
 from core.reader import Reader
-from handlers.runtime import ATTEMPTS, Received, Runtime
+from handlers.aggregate import Received
+from handlers.runtime import ATTEMPTS, Runtime
 
 log = structlog.get_logger(__name__)
 

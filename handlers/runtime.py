@@ -12,27 +12,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import structlog
-from msgspec import Struct
 
 from core.commands import Answer, Kind, Refusal
 from core.contexts import COMMAND, Stream, stream_of
 from core.decider import Decider
-from core.log import Append, Commit, Conflict, Decision, Log, Unavailable, events_of
+from core.log import Append, Commit, Conflict, Log, Unavailable
 from core.message import Command, Invalid, Rejection, Unknown
+from handlers.aggregate import Aggregate, Received, Turn
 
 log = structlog.get_logger(__name__)
 
 ATTEMPTS = 5
 """How often a command may fail before it is put aside."""
 
-STATE_BYTES_MAX = 4096
-"""A larger state rides along only every `STATE_EVERY` commits."""
-
-STATE_EVERY = 64
 RETRY_S = 0.2
 """After a log that did not answer; after a conflict it is `CONFLICT_S`."""
 
@@ -41,51 +37,12 @@ CACHED_MAX = 5_000
 """Aggregates a runtime keeps folded; there is one runtime to a partition."""
 
 TURN_MAX = 512
-"""Commands decided into one commit at most, which keeps a commit below the broker's message size."""
+TURN_BYTES_MAX = 1 << 20
+"""Commands decided into one commit at most, by number and by size: the broker bounds its messages."""
 
 _command = msgspec.json.Decoder(COMMAND)
-_encode_state = msgspec.json.Encoder(order="sorted").encode
-
-
-class Received(NamedTuple):
-    """A command off the queue. `done` is called once, with the answer, when it has been dealt with."""
-
-    sequence: int
-    stream: Stream
-    name: str
-    command: str
-    actor: str
-    correlation: str
-    body: bytes
-    done: Callable[[Answer], None]
-
 
 Park = Callable[[Received, str], Awaitable[None]]
-
-
-class Aggregate(Struct, eq=False):
-    """One stream's folded state, and where in the log it was read from."""
-
-    stream: Stream
-    decider: Decider[Any, Any, Any]
-    state: Any
-    waiting: deque[Received]
-    position: int = 0
-    version: int = 0
-    answers: int = 0
-    state_position: int = 0
-    state_bytes: int = 0
-    loaded: bool = False
-    busy: bool = False
-
-
-class _Turn(Struct, eq=False):
-    """What one append will say, and whom to tell when it is written: a refusal, or (None) where."""
-
-    state: Any
-    answers: int
-    decisions: list[Decision]
-    told: list[tuple[Received, Refusal | None]]
 
 
 def refusal(no: Rejection) -> Refusal:
@@ -114,7 +71,7 @@ class Runtime:
         park: Park,
     ) -> None:
         self._log, self._deciders, self._park = history, deciders, park
-        self._decode_state = {name: msgspec.json.Decoder(shape).decode for name, shape in states.items()}
+        self._decode = {name: msgspec.json.Decoder(shape).decode for name, shape in states.items()}
         self._aggregates: dict[Stream, Aggregate] = {}
         self._failures: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -141,14 +98,17 @@ class Runtime:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _remember(self, stream: Stream) -> Aggregate | None:
-        decider = self._deciders.get(stream.context)
-        if decider is None:
+        if stream.context not in self._deciders:
             return None
         if len(self._aggregates) >= CACHED_MAX:
             for old in [s for s, a in self._aggregates.items() if not a.busy][: CACHED_MAX // 10]:
                 del self._aggregates[old]
-        aggregate = self._aggregates[stream] = Aggregate(stream, decider, decider.initial, deque())
+        aggregate = self._aggregates[stream] = self._aggregate(stream)
         return aggregate
+
+    def _aggregate(self, stream: Stream) -> Aggregate:
+        decider = self._deciders[stream.context]
+        return Aggregate(stream, decider, self._decode[stream.context], decider.initial, deque())
 
     def _turn(self, aggregate: Aggregate) -> None:
         """Decide all that waits, append it once. Runs as a plain callback: no task for the common case.
@@ -160,11 +120,11 @@ class Runtime:
         if self._closed or not aggregate.waiting:
             aggregate.busy = False
             return
-        turn = _Turn(aggregate.state, aggregate.answers, [], [])
-        while aggregate.waiting and len(turn.told) < TURN_MAX:
+        turn = aggregate.turn()
+        while aggregate.waiting and len(turn.told) < TURN_MAX and turn.size < TURN_BYTES_MAX:
             received = aggregate.waiting[0]
             if received.sequence <= aggregate.answers:
-                turn.told.append((received, None))
+                turn.tell(received)
                 aggregate.waiting.popleft()
                 continue
             try:
@@ -175,15 +135,13 @@ class Runtime:
                         return
                     break
                 events = aggregate.decider.decide(command, turn.state)
-                state = turn.state
-                for event in events:
-                    state = aggregate.decider.evolve(state, event)
+                state = aggregate.fold(turn.state, events)
             except Malformed as no:
                 self._refuse_unreadable(received, str(no))
                 aggregate.waiting.popleft()
                 continue
             except Rejection as no:
-                turn.told.append((received, refusal(no)))
+                turn.tell(received, refusal(no))
                 aggregate.waiting.popleft()
                 continue
             except Exception as error:  # a bug: it may pass (five tries), and must not hold up the others
@@ -192,31 +150,29 @@ class Runtime:
                 self._spawn(self._failed(aggregate, received, error))
                 return
             aggregate.waiting.popleft()
-            turn.told.append((received, None))
+            turn.tell(received)
             if events:
-                turn.state, turn.answers = state, received.sequence
-                turn.decisions.append(_decision(received, events))
+                turn.decide(received, events, state)
         if turn.decisions:
             self._append(aggregate, turn)
         elif not aggregate.loaded:
             aggregate.waiting.extendleft(received for received, _ in reversed(turn.told))
             self._spawn(self._load_then_turn(aggregate))
         else:
-            for received, refused in turn.told:
-                received.done(Answer(aggregate.position, refused))
+            aggregate.tell(turn)
             self._loop.call_soon(self._turn, aggregate)
 
-    def _append(self, aggregate: Aggregate, turn: _Turn) -> None:
-        commit = self._commit(aggregate, turn)
+    def _append(self, aggregate: Aggregate, turn: Turn) -> None:
+        append = aggregate.commit(turn)
         try:
-            written = self._log.append(Append(aggregate.stream, aggregate.position, commit))
+            written = self._log.append(append)
         except Unavailable as error:
             self._again(aggregate, turn, error)
             return
-        written.add_done_callback(lambda outcome: self._appended(aggregate, turn, commit, outcome))
+        written.add_done_callback(lambda outcome: self._appended(aggregate, turn, append.commit, outcome))
 
     def _appended(
-        self, aggregate: Aggregate, turn: _Turn, commit: Commit, outcome: asyncio.Future[int]
+        self, aggregate: Aggregate, turn: Turn, commit: Commit, outcome: asyncio.Future[int]
     ) -> None:
         if outcome.cancelled():
             return
@@ -226,19 +182,12 @@ class Runtime:
             return
         if error is not None:
             raise error
-        self._advance(aggregate, turn, commit, outcome.result())
+        for received, _ in turn.told:
+            self._failures.pop(received.sequence, None)
+        aggregate.advance(turn, commit, outcome.result())
         self._turn(aggregate)
 
-    def _advance(self, aggregate: Aggregate, turn: _Turn, commit: Commit, position: int) -> None:
-        if commit.state_position == 0:
-            aggregate.state_position = position
-        aggregate.state, aggregate.answers = turn.state, turn.answers
-        aggregate.position, aggregate.version, aggregate.loaded = position, commit.version, True
-        for received, refused in turn.told:
-            self._failures.pop(received.sequence, None)
-            received.done(Answer(position, refused))
-
-    def _again(self, aggregate: Aggregate, turn: _Turn, error: Exception) -> None:
+    def _again(self, aggregate: Aggregate, turn: Turn, error: Exception) -> None:
         """Somebody was faster, or the outcome is unknown: read again, decide again."""
         log.debug("deciding again", stream=str(aggregate.stream), reason=type(error).__name__)
         aggregate.waiting.extendleft(received for received, _ in reversed(turn.told))
@@ -246,77 +195,37 @@ class Runtime:
         delay = CONFLICT_S if isinstance(error, Conflict) else RETRY_S
         self._loop.call_later(delay, lambda: self._spawn(self._load_then_turn(aggregate)))
 
-    def _commit(self, aggregate: Aggregate, turn: _Turn) -> Commit:
-        version = aggregate.version + 1
-        commit = Commit(version, turn.answers, turn.decisions, state_position=aggregate.state_position)
-        if aggregate.state_position and aggregate.state_bytes > STATE_BYTES_MAX and version % STATE_EVERY:
-            return commit
-        state = _encode_state(turn.state)
-        aggregate.state_bytes = len(state)
-        return Commit(version, turn.answers, turn.decisions, msgspec.Raw(state))
-
     async def _load_then_turn(self, aggregate: Aggregate) -> None:
         while True:
             try:
-                await self._load(aggregate)
+                await aggregate.load(self._log)
                 break
             except Unavailable:
                 await asyncio.sleep(RETRY_S)
         self._turn(aggregate)
 
-    async def _load(self, aggregate: Aggregate) -> None:
-        """One read of the last commit, which carries the state; else from the commit that does."""
-        decode = self._decode_state[aggregate.stream.context]
-        last = await self._log.last(aggregate.stream)
-        if last is None:
-            aggregate.state = aggregate.decider.initial
-            aggregate.position = aggregate.version = aggregate.answers = aggregate.state_position = 0
-            aggregate.loaded = True
-            return
-        commit = last.commit
-        if commit.state_position == 0:
-            aggregate.state, aggregate.state_position = decode(commit.state), last.position
-            aggregate.state_bytes = len(bytes(commit.state))
-        else:
-            first, *tail = await self._log.read(aggregate.stream, commit.state_position - 1)
-            state = decode(first.commit.state)
-            for recorded in tail:
-                last = recorded
-                for event in events_of(recorded):
-                    state = aggregate.decider.evolve(state, event)
-            aggregate.state, aggregate.state_position = state, commit.state_position
-            aggregate.state_bytes = len(bytes(first.commit.state))
-        aggregate.position, aggregate.version = last.position, last.commit.version
-        aggregate.answers = last.commit.answers
-        aggregate.loaded = True
-
     async def _together(self, aggregate: Aggregate, received: Received, command: Command) -> None:
         """A wish that others must come true alongside: all of them in one append, or none."""
         try:
-            turn = _Turn(aggregate.state, received.sequence, [], [(received, None)])
-            appends: list[Append] = []
-            events = aggregate.decider.decide(command, turn.state)
-            for event in events:
-                turn.state = aggregate.decider.evolve(turn.state, event)
+            turn, appends = aggregate.turn(), list[Append]()
+            events = aggregate.decider.decide(command, aggregate.state)
             if not events:
                 raise _Settled
             for wish in aggregate.decider.alongside(command, aggregate.state):
-                stream = stream_of(wish, received.stream.tenant)
-                other = Aggregate(stream, self._deciders[stream.context], None, deque())
-                await self._load(other)
-                facts = other.decider.decide(wish, other.state)
-                if not facts:
-                    continue
-                state = other.state
-                for fact in facts:
-                    state = other.decider.evolve(state, fact)
-                theirs = _Turn(state, other.answers, [_decision(received, facts)], [])
-                appends.append(Append(stream, other.position, self._commit(other, theirs)))
-            turn.decisions.append(_decision(received, events))
-            commit = self._commit(aggregate, turn)
-            position = await self._log.append(*appends, Append(aggregate.stream, aggregate.position, commit))
+                other = self._aggregate(stream_of(wish, received.stream.tenant))
+                await other.load(self._log)
+                if facts := other.decider.decide(wish, other.state):
+                    theirs = other.turn()
+                    theirs.decide(received, facts, other.fold(other.state, facts))
+                    theirs.answers = other.answers  # theirs may still be waiting, with lower sequences
+                    appends.append(other.commit(theirs))
+            turn.tell(received)
+            turn.decide(received, events, aggregate.fold(aggregate.state, events))
+            append = aggregate.commit(turn)
+            position = await self._log.append(*appends, append)
+            self._failures.pop(received.sequence, None)
             aggregate.waiting.popleft()
-            self._advance(aggregate, turn, commit, position)
+            aggregate.advance(turn, append.commit, position)
         except _Settled:
             aggregate.waiting.popleft()
             received.done(Answer(aggregate.position))
@@ -388,7 +297,3 @@ class Runtime:
 
 class _Settled(Exception):
     """The wish was true already."""
-
-
-def _decision(received: Received, events: list[Any]) -> Decision:
-    return Decision(received.command, received.sequence, received.actor, received.correlation, list(events))

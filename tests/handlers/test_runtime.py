@@ -63,6 +63,16 @@ async def test_what_arrives_while_an_append_is_under_way_becomes_one_commit() ->
     assert len(log.recorded) <= 3
 
 
+async def test_a_commit_does_not_outgrow_the_brokers_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handlers.runtime.TURN_BYTES_MAX", 200)
+    log = MemoryLog()
+    commands = over(log, toggling())
+    await asyncio.gather(*(commands.send(cordon, "_") for _ in range(100)))
+    sizes = [len(recorded.commit.decisions) for recorded in log.recorded]
+    assert sum(sizes) == 100
+    assert max(sizes) <= 4
+
+
 async def test_a_large_state_rides_along_only_now_and_then_and_is_loaded_all_the_same() -> None:
     log = MemoryLog()
     queue = itertools.count(1)

@@ -39,8 +39,9 @@ from core.messages.scheduling import (
     RequestPlacement,
     RunPlaced,
 )
+from handlers.aggregate import Received
 from handlers.deciders import DECIDERS, STATES
-from handlers.runtime import Received, Runtime
+from handlers.runtime import Runtime
 
 CAPACITY_MIB = 1024
 TENANT = "org_1"
