@@ -20,6 +20,7 @@ from gateway.dialects.cloud import catalog as cloud_catalog
 from gateway.dialects.cloud import containers as cloud_containers
 from gateway.dialects.cloud import identity as cloud_identity
 from gateway.dialects.cloud import routing as cloud_routing
+from gateway.dialects.hypervisor import identity as hypervisor_identity
 from gateway.edge import QUIET, correlated, on_prepare, positioned, preflights
 from gateway.feed import Feed
 from gateway.identity import ATTEMPTS, FAILURES, PASSWORDS
@@ -62,6 +63,7 @@ SURFACES = (
     cloud_containers,
     cloud_routing,
     cloud_billing,
+    hypervisor_identity,
 )
 
 

@@ -67,6 +67,12 @@ def message(kind: type[M], given: dict[str, Any], **filled: Any) -> M:
     return msgspec.convert({**given, **filled}, kind)
 
 
+def known(kind: type[M], given: dict[str, Any]) -> M:
+    """As much of the fields as a dialect knows; the former systems passed over the rest, so do we."""
+    fields = {name: given[name] for name in kind.__struct_fields__ if name in given}
+    return msgspec.convert(fields, kind)
+
+
 async def body(request: web.Request, kind: type[M], **filled: Any) -> M:
     return message(kind, await fields(request), **filled)
 

@@ -16,9 +16,8 @@ from gateway.dialects.cloud.words import (
     container_json,
     image_at,
     image_json,
-    known,
 )
-from gateway.exchange import Message, caller_of, fields, reply
+from gateway.exchange import Message, caller_of, fields, known, reply
 from gateway.policy import POLICY
 from gateway.readers import VIEWS
 from gateway.refusals import Refused, answering, invalid

@@ -7,8 +7,8 @@ from msgspec import Struct
 
 from gateway import catalog, containers
 from gateway.describe import describe
-from gateway.dialects.cloud.words import ContainerJson, container_at, container_json, image_at, known
-from gateway.exchange import Message, caller_of, fields, reply
+from gateway.dialects.cloud.words import ContainerJson, container_at, container_json, image_at
+from gateway.exchange import Message, caller_of, fields, known, reply
 from gateway.readers import VIEWS
 from gateway.refusals import Refused, answering
 from projections.containers import Container

@@ -9,8 +9,8 @@ from msgspec import Meta, Struct
 
 from gateway import cookies, identity
 from gateway.describe import describe
-from gateway.dialects.cloud.words import iso, known
-from gateway.exchange import Message, caller_of, fields, reply
+from gateway.dialects.cloud.words import iso
+from gateway.exchange import Message, caller_of, fields, known, reply
 from gateway.identity import Person
 from gateway.refusals import invalid
 

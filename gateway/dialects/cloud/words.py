@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, TypeVar
 
-import msgspec
 from aiohttp import web
 from msgspec import Struct
 
@@ -17,8 +15,6 @@ from gateway.refusals import Refused, invalid
 from projections.catalog import Image
 from projections.containers import Container
 from projections.views import Views
-
-S = TypeVar("S", bound=Struct)
 
 STATUS = {"pending": "pending", "starting": "pending", "running": "running", "stopped": "stopped"}
 
@@ -123,9 +119,3 @@ def number(request: web.Request, name: str) -> int:
     if not (raw.isascii() and raw.isdigit() and len(raw) < 18):
         raise invalid(name, "must be a whole number", place="path", kind="int_parsing")
     return int(raw)
-
-
-def known(kind: type[S], given: dict[str, Any]) -> S:
-    """As much of the fields as the dialect knows; the former systems passed over the rest, so do we."""
-    fields = {name: given[name] for name in kind.__struct_fields__ if name in given}
-    return msgspec.convert(fields, kind)

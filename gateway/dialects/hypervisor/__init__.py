@@ -1,0 +1,1 @@
+"""The hypervisor app's paths and shapes. So far: people and organisations."""
