@@ -32,7 +32,13 @@ class Node(Struct):
 
     def could_hold(self, need: Need) -> bool:
         """Whether there is room when nothing else is there."""
-        return self.room("").fits(need)
+        return (
+            self.offered
+            and need.cpu_milli <= self.cpu_milli
+            and need.memory_mib <= self.memory_mib
+            and need.gpus <= self.gpus
+            and (not need.models or self.gpu_model in need.models)
+        )
 
     def room(self, node_id: str) -> Room:
         devices = [WHOLE] * self.gpus
@@ -124,29 +130,30 @@ class Books:
 
     def place(self, key: str, node_id: str, devices: tuple[int, ...], at_ms: int) -> None:
         request = self.cluster.requests[key]
-        since_ms, reserved = request.placed_ms, self._unreserve(key)
+        since_ms, reserved = request.since_ms, self._unreserve(key)
         self.waiting.leave(request.line, request.sequence, key)
         self._put(request, node_id, devices, at_ms)
 
         def undo() -> None:
             self._lift(request)
-            request.placed_ms = since_ms
+            request.since_ms = since_ms
             self.waiting.enter(request.line, request.sequence, key)
             self.cluster.reserved.update(reserved)
 
         self.journal.append(undo)
 
-    def evict(self, key: str) -> None:
+    def evict(self, key: str, at_ms: int) -> None:
         """Back to where it waited: its turn is that of its first request."""
         request = self.cluster.requests[key]
-        place = self._lift(request)
+        since_ms, place = request.since_ms, self._lift(request)
         request.evictions += 1
+        request.since_ms = at_ms
         self.waiting.enter(request.line, request.sequence, key)
 
         def undo() -> None:
             request.evictions -= 1
             self.waiting.leave(request.line, request.sequence, key)
-            self._put(request, *place, request.placed_ms)
+            self._put(request, *place, since_ms)
 
         self.journal.append(undo)
 
@@ -172,7 +179,7 @@ class Books:
             self.cluster.requests[key] = request
             if request.gang:
                 self.gangs.setdefault(request.gang, {})[key] = request
-            self._put(request, *place, request.placed_ms)
+            self._put(request, *place, request.since_ms)
 
         self.journal.append(undo)
 
@@ -206,7 +213,7 @@ class Books:
         return dropped
 
     def _put(self, request: Request, node_id: str, devices: tuple[int, ...], at_ms: int) -> None:
-        request.node_id, request.devices, request.placed_ms = node_id, devices, at_ms
+        request.node_id, request.devices, request.since_ms = node_id, devices, at_ms
         self.rooms[node_id].take(request.need, devices)
         self.runs[node_id][request.key] = request
         self.pressure.took(request)

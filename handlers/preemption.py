@@ -152,7 +152,7 @@ class Pressure:
         removable = [run for run in self.runs[room.node_id].values() if run.preemptible and not run.spent]
         removable.sort(key=lambda run: run.priority)
         for run in removable:
-            need, latest_ms = run.need, run.placed_ms
+            need, latest_ms = run.need, run.since_ms
             cpu_milli += need.cpu_milli
             memory_mib += need.memory_mib
             for device in run.devices:

@@ -19,7 +19,8 @@ URGENT = 900
 class Request(Struct, dict=True):
     """One run of one container; `node_id` is None while it waits. All else stays as it was asked for.
 
-    `placed_ms` is since when it has its place, `evictions` how often it has lost one.
+    `since_ms` is since when it has its place, or waits for one, `evictions` how often it
+    has lost one.
     """
 
     tenant: str
@@ -38,7 +39,7 @@ class Request(Struct, dict=True):
     at_ms: int = 0
     sequence: int = 0
     devices: tuple[int, ...] = ()
-    placed_ms: int = 0
+    since_ms: int = 0
     evictions: int = 0
 
     @cached_property
@@ -60,7 +61,7 @@ class Request(Struct, dict=True):
 
     def work(self, now_ms: int) -> int:
         """What is lost with its place: its share of a GPU, times seconds, 300 of them for starting again."""
-        return self.need.weight * (300 + max(0, now_ms - self.placed_ms) // 1000)
+        return self.need.weight * (300 + max(0, now_ms - self.since_ms) // 1000)
 
     def yields_to(self, priority: int) -> bool:
         """Only to strictly more urgent work, so that no two can take each other's place by turns."""

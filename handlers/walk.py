@@ -113,7 +113,7 @@ def _place(cluster: Cluster, request: Request, victims_max: int) -> list[Step] |
     for victim in choice.victims:
         assert victim.node_id is not None
         steps.append(Evicted(victim, victim.node_id, request.key))
-        books.evict(victim.key)
+        books.evict(victim.key, cluster.now_ms)
     devices = books.fit.devices(need, choice.node_id)
     books.place(request.key, choice.node_id, devices, cluster.now_ms)
     return [*steps, Placed(request, choice.node_id, devices)]
@@ -136,7 +136,7 @@ def barred_to(cluster: Cluster, request: Request) -> set[str]:
 def _reserve(cluster: Cluster, key: str) -> list[Step]:
     """A node for somebody who has waited long, if it is the first of its priority to do so."""
     request, books = cluster.requests[key], cluster.books
-    if request.gang or cluster.now_ms - request.at_ms < RESERVE_AFTER_MS:
+    if request.gang or cluster.now_ms - request.since_ms < RESERVE_AFTER_MS:
         return []
     if any(cluster.requests[other].priority == request.priority for other in cluster.reserved.values()):
         return []

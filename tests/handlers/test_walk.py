@@ -34,7 +34,8 @@ def asks(cluster: Cluster, name: str, size: int, priority: int = 0, **more: Any)
     """What becomes of it, in words."""
     sequence = len(cluster.asked) + sum(cluster.asked.values()) + 1
     needs = {"cpu_milli": size * 100, "memory_mib": size * 100, "priority": priority, **more}
-    request = Request("usr_ada", name, 1, at_ms=cluster.now_ms, sequence=sequence, **needs)
+    now_ms = cluster.now_ms
+    request = Request("usr_ada", name, 1, at_ms=now_ms, since_ms=now_ms, sequence=sequence, **needs)
     cluster.books.ask(request)
     cluster.books.learn(request.need)
     return told(cluster)
@@ -209,6 +210,15 @@ def test_after_ten_minutes_a_node_is_kept_free_for_the_oldest() -> None:
     assert cluster.reserved == {}
 
 
+def test_the_ten_minutes_of_who_was_evicted_begin_with_that() -> None:
+    cluster = home(units(100))
+    asks(cluster, "a", 100, 1)
+    cluster.now_ms = RESERVE_AFTER_MS
+    assert asks(cluster, "b", 100, 5) == ["a goes", "b runs"]
+    cluster.now_ms = 2 * RESERVE_AFTER_MS
+    assert asks(cluster, "c", 100) == ["a reserves"]
+
+
 def test_only_the_models_asked_for_will_do() -> None:
     cluster = home(Node(10_000, 10_000, 2, "P100"), Node(10_000, 10_000, 2, "T4"))
     asks(cluster, "a", 10, **T4)
@@ -252,6 +262,7 @@ class Days(RuleBasedStateMachine):
                 gang=gang,
                 gang_size=members,
                 at_ms=self.cluster.now_ms,
+                since_ms=self.cluster.now_ms,
                 sequence=self.sequence,
             )
             self.cluster.books.ask(request)
