@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from heapq import heapify, heappop, heappush
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from handlers.request import URGENT, Request
@@ -21,7 +23,7 @@ from handlers.room import Need, Room
 VICTIMS_MAX = 16
 """Evicted for one request at most."""
 
-CANDIDATES_MAX = 24
+CANDIDATES_MAX = 8
 """Nodes looked at closely; they are tried in the order of the level at which they yield."""
 
 NEEDS_MAX = 512
@@ -30,6 +32,8 @@ NEEDS_MAX = 512
 TOUCHES_MAX = 100_000
 
 NEVER = 1 << 30
+
+priority_of = attrgetter("priority")
 
 
 class Level(NamedTuple):
@@ -40,6 +44,7 @@ class Level(NamedTuple):
     cpu_milli: int
     memory_mib: int
     devices: tuple[int, ...]
+    """Milli-GPU left on each, most first."""
 
 
 class Choice(NamedTuple):
@@ -137,29 +142,29 @@ class Pressure:
         levels = self._levels.get(room.node_id)
         if levels is None:
             levels = self._levels[room.node_id] = self._sum_up(room)
+        cpu_milli, memory_mib, gpus, gpu_milli, _ = need
         for level in levels:
-            if (
-                level.cpu_milli >= need.cpu_milli
-                and level.memory_mib >= need.memory_mib
-                and (not need.gpus or sum(left >= need.gpu_milli for left in level.devices) >= need.gpus)
-            ):
-                return level.priority, -level.latest_ms
+            if level.cpu_milli >= cpu_milli and level.memory_mib >= memory_mib:
+                devices = level.devices
+                if not gpus or (gpus <= len(devices) and devices[gpus - 1] >= gpu_milli):
+                    return level.priority, -level.latest_ms
         return NEVER, 0
 
     def _sum_up(self, room: Room) -> list[Level]:
         levels: list[Level] = []
         cpu_milli, memory_mib, devices = room.cpu_milli, room.memory_mib, list(room.devices)
         removable = [run for run in self.runs[room.node_id].values() if run.preemptible and not run.spent]
-        removable.sort(key=lambda run: run.priority)
-        for run in removable:
-            need, latest_ms = run.need, run.since_ms
-            cpu_milli += need.cpu_milli
-            memory_mib += need.memory_mib
-            for device in run.devices:
-                devices[device] += need.gpu_milli
-            if levels and levels[-1].priority == run.priority:
-                latest_ms = max(latest_ms, levels.pop().latest_ms)
-            levels.append(Level(run.priority, latest_ms, cpu_milli, memory_mib, tuple(devices)))
+        removable.sort(key=priority_of)
+        for priority, runs in groupby(removable, key=priority_of):
+            latest_ms = 0
+            for run in runs:
+                latest_ms = max(latest_ms, run.since_ms)
+                cpu_milli += run.cpu_milli
+                memory_mib += run.memory_mib
+                for device in run.devices:
+                    devices[device] += run.gpu_milli
+            most_first = tuple(sorted(devices, reverse=True))
+            levels.append(Level(priority, latest_ms, cpu_milli, memory_mib, most_first))
         return levels
 
 
