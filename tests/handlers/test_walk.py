@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from handlers.cluster import Cluster, Node
+from handlers.fit import Alike
 from handlers.request import Request
+from handlers.room import Room
 from handlers.walk import RESERVE_AFTER_MS, Evicted, Placed, Reserved, walk
 from tests.handlers.cluster import broken_rules
 
@@ -81,6 +84,7 @@ def test_s3_what_fits_beside_a_waiting_one_runs_meanwhile() -> None:
 
 
 def test_s4_a_release_lets_the_urgent_one_take_its_place_back() -> None:
+    """B-06: the former system preempted on arrival only."""
     cluster = home(units(100))
     asks(cluster, "a", 60, 10)
     asks(cluster, "b", 80, 9)
@@ -97,6 +101,7 @@ def test_s5_the_lowest_priorities_are_evicted_though_one_higher_would_do() -> No
 
 
 def test_s6_and_s7_what_waits_or_has_ended_gives_nothing_back() -> None:
+    """B-05: in the former system it freed what it never held."""
     cluster = home(units(100))
     asks(cluster, "a", 80)
     asks(cluster, "b", 80)
@@ -108,11 +113,28 @@ def test_s6_and_s7_what_waits_or_has_ended_gives_nothing_back() -> None:
 
 
 def test_s8_a_cluster_never_touches_another() -> None:
+    """B-01, B-02, B-03: the former system had one queue for all clusters."""
     one, other = home(units(50)), home(units(50))
     asks(other, "theirs", 50, 1)
     asks(one, "ours", 50, 1)
     assert asks(one, "urgent", 50, 9) == ["ours goes", "urgent runs"]
     assert running(other) == {"theirs"}
+
+
+def test_who_fits_nowhere_though_nobody_runs_waits_and_is_not_lost() -> None:
+    """B-04: where nobody could be evicted, the former system forgot the newcomer."""
+    cluster = home()
+    assert asks(cluster, "a", 100) == []
+    cluster.books.offer("node-0", units(100))
+    assert told(cluster) == ["a runs"]
+
+
+def test_names_and_images_are_data_whatever_they_contain() -> None:
+    """B-09: a `|` in an image broke the former system's queue, and lost the victim it had just evicted."""
+    cluster = home(units(100))
+    asks(cluster, "a|b", 100, 1)
+    assert asks(cluster, "c|d|e", 100, 2) == ["a|b goes", "c|d|e runs"]
+    assert ends(cluster, "c|d|e") == ["a|b runs"]
 
 
 def test_equals_never_evict_each_other_and_are_served_in_turn() -> None:
@@ -245,18 +267,21 @@ class Days(RuleBasedStateMachine):
 
     @rule(
         size=st.sampled_from([5, 10, 30, 40, 80]),
+        memory=st.sampled_from([5, 10, 30, 40, 80]),
         priority=st.sampled_from([0, 1, 5, 900]),
         gpu=st.sampled_from([(0, 0), (0, 0), (1, 300), (1, 1000), (2, 1000)]),
         preemptible=st.sampled_from([True, True, True, False]),
         members=st.sampled_from([1, 1, 1, 2]),
     )
-    def ask(self, size: int, priority: int, gpu: tuple[int, int], preemptible: bool, members: int) -> None:
+    def ask(
+        self, size: int, memory: int, priority: int, gpu: tuple[int, int], preemptible: bool, members: int
+    ) -> None:
         gang = f"gang-{self.sequence}" if members > 1 else ""
         for _ in range(members):
             self.sequence += 1
             name, (gpus, gpu_milli) = f"c{self.sequence}", gpu
             request = Request(
-                *("usr_ada", name, 1, size * 100, size * 100, None, gpus, gpu_milli),
+                *("usr_ada", name, 1, size * 100, memory * 100, None, gpus, gpu_milli),
                 priority=priority,
                 preemptible=preemptible,
                 gang=gang,
@@ -267,7 +292,7 @@ class Days(RuleBasedStateMachine):
             )
             self.cluster.books.ask(request)
             self.cluster.books.learn(request.need)
-        self.decide()
+            self.decide()
 
     @rule(which=st.integers(0, 1000), later_ms=st.sampled_from([0, 1000, 300_000]))
     def end(self, which: int, later_ms: int) -> None:
@@ -301,6 +326,40 @@ class Days(RuleBasedStateMachine):
 
 TestDays = Days.TestCase
 TestDays.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+def forgets_memory(alike: Alike, memory_mib: int, barred: Collection[str]) -> Room | None:
+    return next(iter(alike.rooms.values()))
+
+
+def evicts_nobody(*_: object) -> None:
+    return None
+
+
+def tears_gangs(*_: object) -> bool:
+    return True
+
+
+def takes_nothing_back(*_: object) -> None:
+    return None
+
+
+@pytest.mark.parametrize(
+    ("target", "mistake"),
+    [
+        ("handlers.fit.Alike.first", forgets_memory),
+        ("handlers.walk.choose", evicts_nobody),
+        ("handlers.walk._is_complete", tears_gangs),
+        ("handlers.cluster.Books.undo", takes_nothing_back),
+    ],
+)
+def test_a_scheduler_with_a_mistake_does_not_get_away_with_it(
+    monkeypatch: pytest.MonkeyPatch, target: str, mistake: object
+) -> None:
+    monkeypatch.setattr(target, mistake)
+    once = settings(max_examples=300, phases=[Phase.generate], derandomize=True, database=None, deadline=None)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Days, settings=once)
 
 
 def test_a_promise_too_many_is_noticed() -> None:
