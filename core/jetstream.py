@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 from uuid import uuid4
 
@@ -26,8 +27,8 @@ PARTITIONS = 16
 WRONG_LAST_SEQUENCE = (10071, 10164)
 STREAM_NAME_IN_USE = 10058
 APPEND_TIMEOUT_S = 5.0
-HEADER_DECISIONS_MAX = 16
-"""Of a commit that answers more commands, the headers name the events of the first so many."""
+HEADER_EVENTS_MAX = 64
+"""The headers name the first so many events of a commit: a server refuses headers of 64 kB."""
 
 BACKLOG_MAX = 20_000
 STREAMS_MAX = 50_000
@@ -172,10 +173,10 @@ class JetStreamLog:
     def _frame(append: Append) -> tuple[bytes, bytes, dict[str, str]]:
         decisions = append.commit.decisions
         decision = decisions[-1]
-        names = [type(event).__name__ for one in decisions[:HEADER_DECISIONS_MAX] for event in one.events]
+        events = islice((event for one in decisions for event in one.events), HEADER_EVENTS_MAX)
         headers = {
             "Nats-Expected-Last-Subject-Sequence": str(append.expected),
-            "Stratus-Events": ",".join(names),
+            "Stratus-Events": ",".join(type(event).__name__ for event in events),
             "Stratus-Command": decision.command,
             "Stratus-Actor": decision.actor,
             "Stratus-Correlation": decision.correlation,

@@ -127,6 +127,12 @@ async def test_a_follower_of_one_context_hears_nothing_of_the_others(log: Log) -
         assert [r.stream for r in await anext(follower)] == [NAME]
 
 
+async def test_a_commit_may_tell_of_thousands_of_events(log: Log) -> None:
+    """As when a large node is offered to a long queue."""
+    await log.append(Append(ONE, 0, commit(*[cordoned("one")] * 10_000)))
+    assert len(told(await log.read(ONE))) == 10_000
+
+
 async def test_equal_commits_are_equal_bytes(log: Log) -> None:
     written = commit(cordoned("one"), state=b'{"b":1}')
     await log.append(Append(ONE, 0, written))
