@@ -4,7 +4,7 @@ FROM python:3.11-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/stratus
 COPY requirements.runtime.lock .
-RUN /opt/stratus/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements.runtime.lock
+RUN /opt/stratus/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes -r requirements.runtime.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY core core
 COPY gateway gateway
