@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, get_args
 from msgspec import Struct
 from msgspec.structs import fields
 
-from core.message import Command, Event
-from core.messages import billing, catalog, containers, fleet, identity, names, scheduling
+from core.message import Command, Event, Question
+from core.messages import billing, catalog, containers, explanations, fleet, identity, names, scheduling
 
 PLATFORM = "_"
 """The tenant of what belongs to no organisation: people, names, machines, prices."""
@@ -27,6 +27,7 @@ class Context(Struct, frozen=True):
     commands: Any
     events: Any
     shared: bool = False
+    questions: Any = ()
 
 
 CONTEXTS = (
@@ -34,7 +35,13 @@ CONTEXTS = (
     Context("names", names.NamesCommand, names.NamesEvent, shared=True),
     Context("catalog", catalog.CatalogCommand, catalog.CatalogEvent),
     Context("fleet", fleet.FleetCommand, fleet.FleetEvent, shared=True),
-    Context("scheduling", scheduling.SchedulingCommand, scheduling.SchedulingEvent, shared=True),
+    Context(
+        "scheduling",
+        scheduling.SchedulingCommand,
+        scheduling.SchedulingEvent,
+        shared=True,
+        questions=explanations.SchedulingQuestion,
+    ),
     Context("containers", containers.ContainersCommand, containers.ContainersEvent),
     Context("billing", billing.BillingCommand, billing.BillingEvent, shared=True),
 )
@@ -42,8 +49,9 @@ CONTEXTS = (
 _HOME: dict[type, Context] = {
     message: context
     for context in CONTEXTS
-    for union in (context.commands, context.events)
+    for union in (context.commands, context.events, context.questions)
     for message in get_args(union) or (union,)
+    if union
 }
 _KEY: dict[type, str] = {message: fields(message)[0].name for message in _HOME}
 
@@ -63,7 +71,7 @@ class Stream(NamedTuple):
         return f"evt.{self.tenant}.{self.context}.{self.key}"
 
 
-def stream_of(message: Command | Event, tenant: str) -> Stream:
+def stream_of(message: Command | Event | Question, tenant: str) -> Stream:
     """`org_7.containers.c_1`: the history this message is about, on behalf of `tenant`."""
     context = _HOME[type(message)]
     owner = PLATFORM if context.shared else tenant
@@ -80,3 +88,6 @@ COMMAND: Any = reduce(or_, (context.commands for context in CONTEXTS))
 
 EVENT: Any = reduce(or_, (context.events for context in CONTEXTS))
 """Any event of any context, for decoders."""
+
+QUESTION: Any = reduce(or_, (context.questions for context in CONTEXTS if context.questions))
+"""Any question that can be asked of any context, for decoders."""

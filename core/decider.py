@@ -20,6 +20,11 @@ def nothing_alongside(command: Any, state: Any) -> tuple[Command, ...]:
     return ()
 
 
+def nothing_to_explain(question: Any, state: Any, facts: Any) -> Any:
+    """Most aggregates are no secret to the projections."""
+    raise NotImplementedError
+
+
 class Decider(Struct, Generic[C, S, E], frozen=True):
     """Everything an aggregate is. It performs no effect and reads no clock.
 
@@ -33,6 +38,7 @@ class Decider(Struct, Generic[C, S, E], frozen=True):
     decide: Callable[[C, S], list[E]]
     evolve: Callable[[S, E], S]
     alongside: Callable[[C, S], tuple[Command, ...]] = nothing_alongside
+    explain: Callable[[Any, S, Any], Any] = nothing_to_explain
 
     def fold(self, events: Iterable[E]) -> S:
         return reduce(self.evolve, events, self.initial)

@@ -114,20 +114,21 @@ class JetStreamLog:
         at = datetime.fromisoformat(header(head, b"Nats-Time-Stamp").decode()[:26].rstrip("Z") + "+00:00")
         return Recorded(stream, int(header(head, b"Nats-Sequence")), int(at.timestamp() * 1000), decode(body))
 
-    async def read(self, stream: Stream, after: int = 0) -> list[Recorded]:
+    async def read(self, stream: Stream, after: int = 0, until: int | None = None) -> list[Recorded]:
         newest = await self.last(stream)
         if newest is None or newest.position <= after:
             return []
+        end = newest.position if until is None else min(until, newest.position)
         found: list[Recorded] = []
         tail = self._tail((stream.events,), after)
         try:
             async for batch in tail:
                 found += batch
-                if found[-1].position >= newest.position:
+                if found[-1].position >= end:
                     break
         finally:
             await tail.aclose()
-        return found
+        return [recorded for recorded in found if recorded.position <= end]
 
     def append(self, *appends: Append) -> asyncio.Future[int]:
         subject, body, headers = self._frame(appends[-1])

@@ -38,6 +38,7 @@ class Commit(Struct, frozen=True, omit_defaults=True):
     is what makes redelivery harmless for ever. `version` counts the stream's
     commits. Either `state` holds the aggregate after this commit, or
     `state_position` says which earlier commit of this stream holds one (0: none).
+    `previous` is where the commit before this one is, 0 if this is the first.
     """
 
     version: int
@@ -45,6 +46,7 @@ class Commit(Struct, frozen=True, omit_defaults=True):
     decisions: list[Decision]
     state: msgspec.Raw = msgspec.Raw(b"null")
     state_position: int = 0
+    previous: int = 0
 
 
 class Recorded(NamedTuple):
@@ -77,8 +79,8 @@ class Log(Protocol):
         """The newest commit of a stream. Raises `Unavailable`."""
         ...
 
-    async def read(self, stream: Stream, after: int = 0) -> list[Recorded]:
-        """A stream's commits after a position, in order. Raises `Unavailable`."""
+    async def read(self, stream: Stream, after: int = 0, until: int | None = None) -> list[Recorded]:
+        """A stream's commits after a position, up to and with `until`, in order. Raises `Unavailable`."""
         ...
 
     def append(self, *appends: Append) -> asyncio.Future[int]:

@@ -27,9 +27,9 @@ class MemoryLog:
         await self._pause()
         return self._last(stream)
 
-    async def read(self, stream: Stream, after: int = 0) -> list[Recorded]:
+    async def read(self, stream: Stream, after: int = 0, until: int | None = None) -> list[Recorded]:
         await self._pause()
-        return [r for r in self.recorded[after:] if r.stream == stream]
+        return [r for r in self.recorded[after:until] if r.stream == stream]
 
     def append(self, *appends: Append) -> asyncio.Task[int]:
         return asyncio.get_running_loop().create_task(self._append(appends))

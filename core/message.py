@@ -21,6 +21,12 @@ Millis = Annotated[int, Meta(ge=0, le=1 << 53)]
 MilliCpu = Annotated[int, Meta(ge=1, le=1_024_000)]
 """Thousandths of one CPU."""
 
+GpuModel = Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._/()-]*\Z")]
+"""As the driver names it: `T4`, `NVIDIA H100 80GB HBM3`."""
+
+AnyGpuModel = Annotated[str, Meta(max_length=100, pattern=r"^(?:[A-Za-z0-9][A-Za-z0-9 ._/()-]*)?\Z")]
+"""The same, or '' for none."""
+
 MiB = Annotated[int, Meta(ge=6, le=64 << 20)]
 """Mebibytes. Docker refuses containers of less than 6."""
 
@@ -41,6 +47,11 @@ class Event(Struct, frozen=True, tag=True):
     Unknown fields are ignored, so that yesterday's code can read what
     tomorrow's code wrote.
     """
+
+
+@dataclass_transform(frozen_default=True)
+class Question(Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Something to be told of one stream, as it is now; answering it writes nothing."""
 
 
 class Rejection(Exception):

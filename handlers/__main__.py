@@ -19,8 +19,10 @@ from core.settings import Settings
 from handlers.aggregate import Received
 from handlers.deciders import DECIDERS, STATES
 from handlers.partitions import PARTITION_NAMES, Partition, put_aside
+from handlers.questions import Answers, answer_questions
 from handlers.reactors import runtime as reactors
 from handlers.runtime import Runtime
+from projections.hearts import Hearts
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +43,7 @@ class Handlers:
     async def lead(self, name: str, lease: Lease) -> None:
         if name == REACTORS:
             commands = CommandQueue(self._bus, actor="reactor")
-            self._reacting = asyncio.create_task(reactors.run(self._history, commands))
+            self._reacting = asyncio.create_task(reactors.run(self._history, commands, listen=self._listen))
             self._reacting.add_done_callback(_ended)
             return
         runtime = Runtime(self._history, DECIDERS, STATES, self._park)
@@ -60,6 +62,13 @@ class Handlers:
     def checkpoint(self, name: str) -> int:
         partition = self._partitions.get(name)
         return partition.checkpoint if partition is not None else 0
+
+    async def _listen(self, hearts: Hearts) -> None:
+        def beat(subject: bytes, reply: bytes, head: bytes, body: bytes) -> None:
+            hearts.heard(subject.decode().rpartition(".")[2], reactors.now_ms())
+
+        await self._bus.listen("beat.*", beat)
+        self._bus.on_reconnect.append(lambda: hearts.listen(reactors.now_ms()))
 
     async def _park(self, received: Received, reason: str) -> None:
         await put_aside(self._bus, received, reason)
@@ -81,6 +90,7 @@ async def main() -> None:
     bus = await connect_when_up(settings.nats_url, "handlers")
     await create_streams(bus)
     handlers = Handlers(bus)
+    await answer_questions(bus, Answers(JetStreamLog(bus), DECIDERS, STATES))
     await handlers.leases.start()
     await handlers.leases.settled.wait()
     log.info("ready", leases=len(handlers.leases.held))

@@ -84,12 +84,15 @@ class Aggregate(Struct, eq=False):
             state = self.decider.evolve(state, event)
         return state
 
-    async def load(self, history: Log) -> None:
+    async def load(self, history: Log, until: int | None = None) -> None:
         """One read of the last commit, which carries the state; else from the commit that does.
 
-        Raises `Unavailable`.
+        As it was with the commit at `until`, if given. Raises `Unavailable`.
         """
-        last = await history.last(self.stream)
+        if until is None:
+            last = await history.last(self.stream)
+        else:
+            last = next(iter(await history.read(self.stream, until - 1, until)), None)
         if last is None:
             self.state = self.decider.initial
             self.position = self.version = self.answers = self.state_position = 0
@@ -97,7 +100,7 @@ class Aggregate(Struct, eq=False):
             return
         carrier, tail = last, list[Any]()
         if last.commit.state_position:
-            carrier, *tail = await history.read(self.stream, last.commit.state_position - 1)
+            carrier, *tail = await history.read(self.stream, last.commit.state_position - 1, until)
             last = tail[-1] if tail else carrier
         self.state, self.state_position = self.decode(carrier.commit.state), carrier.position
         self.state_bytes = len(bytes(carrier.commit.state))
@@ -111,11 +114,11 @@ class Aggregate(Struct, eq=False):
         version = self.version + 1
         large = self.state_bytes > STATE_BYTES_MAX
         if self.state_position and large and version % STATE_EVERY:
-            commit = Commit(version, turn.answers, turn.decisions, state_position=self.state_position)
+            state, carrier = msgspec.Raw(b"null"), self.state_position
         else:
-            state = _encode_state(turn.state)
-            self.state_bytes = len(state)
-            commit = Commit(version, turn.answers, turn.decisions, msgspec.Raw(state))
+            state, carrier = msgspec.Raw(_encode_state(turn.state)), 0
+            self.state_bytes = len(bytes(state))
+        commit = Commit(version, turn.answers, turn.decisions, state, carrier, self.position)
         return Append(self.stream, self.position, commit)
 
     def advance(self, turn: Turn, commit: Commit, position: int) -> None:

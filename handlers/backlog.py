@@ -1,7 +1,7 @@
 """Who waits, in the order in which they are served: highest priority first, then first come.
 
-Requests of one priority and one class are alike, so only the oldest of them, their
-head, has to be looked at: where it finds no place, the others find none either. A
+A tenant's requests of one priority and one class are alike, so only the oldest of them,
+their head, has to be looked at: where it finds no place, the others find none either. A
 gang waits as one.
 """
 
@@ -18,6 +18,7 @@ class Line(NamedTuple):
     """Those who wait behind the same head. `gang` is '' but for the members of one."""
 
     priority: int
+    tenant: str
     gang: str
     need: Need | None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.decider import Decider
-from handlers import billing, catalog, containers, fleet, identity, names, scheduling
+from handlers import billing, catalog, cluster, containers, fleet, identity, names, scheduling
 
 DECIDERS: dict[str, Decider[Any, Any, Any]] = {
     "identity": identity.decider,
@@ -22,7 +22,7 @@ STATES: dict[str, Any] = {
     "names": names.Name,
     "catalog": catalog.Image,
     "fleet": fleet.Node,
-    "scheduling": scheduling.Cluster,
+    "scheduling": cluster.Cluster,
     "containers": containers.Container,
     "billing": billing.PriceList,
 }

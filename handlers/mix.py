@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
+from itertools import accumulate
 
 from handlers.room import WHOLE, Need
 
@@ -41,7 +42,10 @@ LEARN_FIRST = 64
 COMMON_PERCENT = 95
 """The rarest classes, up to the rest of the requests, are not asked about."""
 
-POLICY = "fgd-1"
+KINDS_MAX = 50_000
+"""Kinds of devices remembered; then they are worked out anew."""
+
+POLICY = "fgd-2"
 """Changes whenever the same cluster would be served differently."""
 
 
@@ -51,13 +55,24 @@ def is_time_to_learn(arrivals: int) -> bool:
 
 
 class Shape:
-    """What matters of a room for GPU fragmentation. There is one of each, so that it is scored once."""
+    """What matters of a room for GPU fragmentation: `waste` is how much of it there is.
 
-    __slots__ = ("cpu_milli", "devices", "model")
+    `kind` stands for the devices, ascending, and their model. Another kind has another
+    number; the same kind may have got a new one since.
+    """
 
-    def __init__(self, cpu_milli: int, devices: tuple[int, ...], model: str) -> None:
+    __slots__ = ("cpu_milli", "devices", "kind", "model", "waste")
+
+    def __init__(self, cpu_milli: int, devices: tuple[int, ...], model: str, kind: int, waste: int) -> None:
         self.cpu_milli, self.devices, self.model = cpu_milli, devices, model
+        self.kind, self.waste = kind, waste
 
+
+Moves = tuple[tuple[int | None, int, tuple[int, ...]], ...]
+"""What a kind may become: what the device to share has left, None if that is no question; kind and devices.
+
+Numbers, and tuples of them, cost the garbage collector nothing.
+"""
 
 Score = tuple[int, int | None]
 """0..99, -1 if it does not fit; and what the device to share has left, None if that is no question."""
@@ -66,6 +81,34 @@ NO: Score = (-1, None)
 
 EVEN = 50
 """The score of a request that changes nothing."""
+
+
+class Use:
+    """What the usual work can use of devices of one model.
+
+    `table` has, by how many of the usual CPU sizes are left, the weight of the work that
+    a single device is large enough for, by how many of the usual `sizes` it has left;
+    `several` is the work that takes more than one.
+    """
+
+    __slots__ = ("several", "sizes", "table")
+
+    def __init__(
+        self, sizes: list[int], table: list[list[int]], several: list[tuple[int, int, list[int]]]
+    ) -> None:
+        self.sizes, self.table, self.several = sizes, table, several
+
+    def waste(self, devices: tuple[int, ...], weight: int, cpus: int) -> int:
+        idle = sum(devices)
+        if not idle:
+            return 0
+        waste, sizes, weights, count = idle * weight, self.sizes, self.table[cpus], len(devices)
+        for left in devices:
+            waste -= left * weights[bisect_right(sizes, left)]
+        for gpus, gpu_milli, weighed in self.several:
+            if gpus <= count and devices[-gpus] >= gpu_milli:
+                waste -= weighed[cpus] * sum(devices[bisect_left(devices, gpu_milli) :])
+        return waste
 
 
 class Mix:
@@ -84,9 +127,11 @@ class Mix:
         self._thresholds = [-(-at * covered // 1000) for at in THRESHOLDS]
         self._groups = self._grouped(common)
         self._cpus = sorted({cpu for *_, cpus, _ in self._groups for cpu in cpus})
-        self._wasted: dict[tuple[int, tuple[int, ...], str], int] = {}
-        self._shapes: dict[tuple[int, tuple[int, ...], str], Shape] = {}
-        self._scores: dict[str, dict[Shape, Score]] = {}
+        self._uses: dict[str, Use] = {}
+        self._last = 0
+        self._kinds: dict[tuple[tuple[int, ...], str], int] = {}
+        self._moves: dict[tuple[int, int], dict[int, Moves]] = {}
+        self._wasted: dict[int, int] = {}
 
     @staticmethod
     def _grouped(common: Mapping[str, int]) -> list[tuple[int, int, tuple[str, ...], list[int], list[int]]]:
@@ -107,65 +152,92 @@ class Mix:
 
     def shape(self, cpu_milli: int, devices: tuple[int, ...], model: str) -> Shape:
         """`devices` ascending."""
-        key = (cpu_milli, devices, model)
-        shape = self._shapes.get(key)
-        if shape is None:
-            shape = self._shapes[key] = Shape(*key)
-        return shape
+        kind = self._kind(devices, model)
+        waste = self._waste(kind, devices, model, bisect_right(self._cpus, cpu_milli))
+        return Shape(cpu_milli, devices, model, kind, waste)
 
     def waste(self, cpu_milli: int, devices: tuple[int, ...], model: str) -> int:
         """Idle milli-GPU that the usual work can not use there, times the weight of all work."""
-        key = (bisect_right(self._cpus, cpu_milli), devices, model)
+        return self.shape(cpu_milli, devices, model).waste
+
+    def _kind(self, devices: tuple[int, ...], model: str) -> int:
+        kind = self._kinds.get((devices, model))
+        if kind is None:
+            if len(self._kinds) >= KINDS_MAX:
+                self._kinds.clear()
+                self._moves.clear()
+                self._wasted.clear()
+            kind = self._kinds[devices, model] = self._last = self._last + 1
+        return kind
+
+    def _waste(self, kind: int, devices: tuple[int, ...], model: str, cpus: int) -> int:
+        """With so many of the usual CPU sizes left."""
+        key = kind * (len(self._cpus) + 1) + cpus
         waste = self._wasted.get(key)
         if waste is None:
-            waste = self._wasted[key] = self._waste(cpu_milli, devices, model)
+            use = self._uses.get(model)
+            if use is None:
+                use = self._uses[model] = self._used(model)
+            waste = self._wasted[key] = use.waste(devices, self.weight, cpus)
         return waste
 
-    def _waste(self, cpu_milli: int, devices: tuple[int, ...], model: str) -> int:
-        idle, count, usable = sum(devices), len(devices), 0
-        if not idle:
-            return 0
+    def _used(self, model: str) -> Use:
+        singles, several = dict[int, list[int]](), list[tuple[int, int, list[int]]]()
         for gpus, gpu_milli, models, cpus, cumulated in self._groups:
             if models and model not in models:
                 continue
-            first = bisect_left(devices, gpu_milli)
-            if count - first >= gpus:
-                usable += cumulated[bisect_right(cpus, cpu_milli)] * sum(devices[first:])
-        return idle * self.weight - usable
-
-    def scores(self, need: Need) -> dict[Shape, Score]:
-        """What is known so far of all needs that differ in memory only."""
-        return self._scores.setdefault(need.demand, {})
+            weights = [cumulated[bisect_right(cpus, cpu)] for cpu in (-1, *self._cpus)]
+            if gpus > 1:
+                several.append((gpus, gpu_milli, weights))
+            else:
+                others = singles.get(gpu_milli, [0] * len(weights))
+                singles[gpu_milli] = [one + other for one, other in zip(weights, others, strict=True)]
+        sizes = sorted(singles)
+        table = [
+            [0, *accumulate(singles[size][cpus] for size in sizes)] for cpus in range(len(self._cpus) + 1)
+        ]
+        return Use(sizes, table, several)
 
     def score(self, need: Need, shape: Shape) -> Score:
         """The room's memory is not looked at."""
         cpu_after = shape.cpu_milli - need.cpu_milli
         if cpu_after < 0:
             return NO
-        devices, model = shape.devices, shape.model
-        if not need.gpus:
-            if not devices:
-                return EVEN, None
-            before = self.waste(shape.cpu_milli, devices, model)
-            return bisect_right(self._thresholds, before - self.waste(cpu_after, devices, model)), None
-        if need.models and model not in need.models:
-            return NO
-        first = bisect_left(devices, need.gpu_milli)
-        if len(devices) - first < need.gpus:
-            return NO
-        before = self.waste(shape.cpu_milli, devices, model)
-        if need.gpus > 1 or need.gpu_milli == WHOLE:
-            after = (0,) * need.gpus + devices[:first] + devices[first + need.gpus :]
-            return bisect_right(self._thresholds, before - self.waste(cpu_after, after, model)), None
-        best, best_left, tried = -1, 0, -1
-        for place in range(first, len(devices)):
-            left = devices[place]
-            if left == tried:
-                continue
-            tried, less = left, left - need.gpu_milli
-            to = bisect_left(devices, less)
-            after = (*devices[:to], less, *devices[to:place], *devices[place + 1 :])
-            score = bisect_right(self._thresholds, before - self.waste(cpu_after, after, model))
+        model = shape.model
+        if need.gpus:
+            if need.models and model not in need.models:
+                return NO
+        elif not shape.devices:
+            return EVEN, None
+        known = self._moves.get(need[2:4])
+        moves = known.get(shape.kind) if known is not None else None
+        if moves is None:
+            moves = self._moved(need, shape)
+        cpus, thresholds, before = bisect_right(self._cpus, cpu_after), self._thresholds, shape.waste
+        best, best_left = NO
+        for left, kind, devices in moves:
+            score = bisect_right(thresholds, before - self._waste(kind, devices, model, cpus))
             if score > best:
                 best, best_left = score, left
         return best, best_left
+
+    def _moved(self, need: Need, shape: Shape) -> Moves:
+        """Empty if it does not fit. Several come from the devices with least left; one may share any."""
+        devices, gpus, gpu_milli = shape.devices, need.gpus, need.gpu_milli
+        first = bisect_left(devices, gpu_milli)
+        afters: list[tuple[int | None, tuple[int, ...]]] = []
+        if not gpus:
+            afters.append((None, devices))
+        elif gpus > 1 or gpu_milli == WHOLE:
+            if len(devices) - first >= gpus:
+                afters.append((None, (0,) * gpus + devices[:first] + devices[first + gpus :]))
+        else:
+            for place in range(first, len(devices)):
+                left = devices[place]
+                if place == first or left != devices[place - 1]:
+                    less = left - gpu_milli
+                    to = bisect_left(devices, less)
+                    afters.append((left, (*devices[:to], less, *devices[to:place], *devices[place + 1 :])))
+        moves = tuple((left, self._kind(after, shape.model), after) for left, after in afters)
+        self._moves.setdefault((gpus, gpu_milli), {})[shape.kind] = moves
+        return moves

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
@@ -29,22 +29,18 @@ CANDIDATES_MAX = 8
 NEEDS_MAX = 512
 """Needs for which the nodes are kept ordered; beyond that the oldest order is dropped."""
 
-TOUCHES_MAX = 100_000
-
 NEVER = 1 << 30
 
 priority_of = attrgetter("priority")
 
 
-class Level(NamedTuple):
-    """What is left of a node once all of this priority and below are gone from it."""
+Rank = tuple[int, int, str]
+"""The order in which nodes are tried: a priority, when its youngest run began, negated, and the node."""
 
-    priority: int
-    latest_ms: int
-    cpu_milli: int
-    memory_mib: int
-    devices: tuple[int, ...]
-    """Milli-GPU left on each, most first."""
+
+Level = tuple[Rank, int, int, tuple[int, ...], int]
+"""What is left of a node once all of one priority and below are gone from it: milli-CPU, MiB, and milli-GPU
+of each device, most first. At last, the weight of the lightest run of that priority."""
 
 
 class Choice(NamedTuple):
@@ -58,9 +54,11 @@ class Choice(NamedTuple):
 class Order:
     """The nodes by the lowest level at which they yield to one need."""
 
+    __slots__ = ("at", "heap", "seen")
+
     def __init__(self) -> None:
-        self.at: dict[str, tuple[int, int]] = {}
-        self.heap: list[tuple[int, int, str]] = []
+        self.at: dict[str, Rank | None] = {}
+        self.heap: list[Rank] = []
         self.seen = -1
 
 
@@ -70,33 +68,46 @@ class Pressure:
     def __init__(self, rooms: dict[str, Room], runs: Mapping[str, dict[str, Request]]) -> None:
         self.rooms, self.runs = rooms, runs
         self._holding = Counter(run.priority for held in runs.values() for run in held.values())
+        self._spent = Counter(
+            run.priority for held in runs.values() for run in held.values() if run.spent and run.preemptible
+        )
         self._levels: dict[str, list[Level]] = {}
         self._orders: dict[Need, Order] = {}
-        self._touched: list[str] = []
+        self._touched: dict[str, int] = {}
+        self._now = 0
+        self._first: list[Rank] = []
+        self._first_seen = -1
 
     def took(self, run: Request) -> None:
         self._holding[run.priority] += 1
+        if run.spent and run.preemptible:
+            self._spent[run.priority] += 1
 
     def gave_back(self, run: Request) -> None:
         self._holding[run.priority] -= 1
         if not self._holding[run.priority]:
             del self._holding[run.priority]
+        if run.spent and run.preemptible:
+            self._spent[run.priority] -= 1
 
     def is_any_below(self, priority: int) -> bool:
-        return any(held < priority for held in self._holding)
+        return min(self._holding, default=priority) < priority
+
+    def is_any_spent_below(self, priority: int) -> bool:
+        """Whether somebody who has been evicted too often already could be evicted all the same."""
+        return any(runs and held < priority for held, runs in self._spent.items())
 
     def touch(self, node_id: str) -> None:
+        self._now += 1
         self._levels.pop(node_id, None)
-        self._touched.append(node_id)
-        if len(self._touched) > TOUCHES_MAX + len(self.rooms):
-            self._touched.clear()
-            for order in self._orders.values():
-                order.seen = -1
+        self._touched.pop(node_id, None)  # what changed last is last
+        self._touched[node_id] = self._now
 
     def forget(self, node_id: str) -> None:
         self._levels.pop(node_id, None)
+        self._touched.pop(node_id, None)
+        self._first_seen = -1
         self._orders.clear()
-        self._touched.clear()
 
     def yielding(self, need: Need, priority: int) -> Iterator[tuple[int, str]]:
         """Levels below `priority`, lowest first, and nodes that fit once that level and all below is gone.
@@ -109,62 +120,89 @@ class Pressure:
                 del self._orders[next(iter(self._orders))]
             order = self._orders[need] = Order()
         self._put_right(order, need)
-        taken: list[tuple[int, int, str]] = []
+        heap, at, taken = order.heap, order.at, list[Rank]()
         try:
-            while order.heap and order.heap[0][0] < priority:
-                level, tie, node_id = entry = heappop(order.heap)
-                if order.at.get(node_id) == (level, tie):
-                    taken.append(entry)
-                    yield level, node_id
+            while heap and heap[0][0] < priority:
+                rank = heappop(heap)
+                node_id = rank[2]
+                if node_id not in at:
+                    found = at[node_id] = self._rank(node_id, need)
+                    if found is not None and found != rank:
+                        heappush(heap, found)
+                if at[node_id] == rank and (not taken or taken[-1] != rank):
+                    taken.append(rank)
+                    yield rank[0], rank[2]
         finally:
-            for entry in taken:
-                heappush(order.heap, entry)
+            for rank in taken:
+                heappush(heap, rank)
+
+    def least_work(self, node_id: str, priority: int, now_ms: int) -> int:
+        """What is lost at least if one of that priority has to go."""
+        rank, *_, weight = next(level for level in self._levels[node_id] if level[0][0] == priority)
+        return weight * (300 + max(0, now_ms + rank[1]) // 1000)
 
     def _put_right(self, order: Order, need: Need) -> None:
-        whole = order.seen < 0 or len(order.heap) > 4 * len(self.rooms) + 64
-        if whole:
-            order.at.clear()
-            order.heap.clear()
-        changed = self.rooms if whole else dict.fromkeys(self._touched[order.seen :])
-        for node_id in changed:
-            at = self._yields_at(self.rooms[node_id], need)
-            if at != order.at.get(node_id):
-                order.at[node_id] = at
-                if at[0] < NEVER:
-                    order.heap.append((*at, node_id)) if whole else heappush(order.heap, (*at, node_id))
-        if whole:
-            heapify(order.heap)
-        order.seen = len(self._touched)
+        """Of a node that is not known to the order yet, its lowest level stands in the heap."""
+        heap, at, touched = order.heap, order.at, self._touched
+        if order.seen < 0 or len(heap) > 4 * len(self.rooms) + 64:
+            if self._first_seen < 0 or self._now - self._first_seen > len(self.rooms) // 8:
+                levels = (self._levels_of(node_id) for node_id in self.rooms)
+                self._first = sorted(known[0][0] for known in levels if known)
+                self._first_seen = self._now
+            heap[:] = self._first
+            at.clear()
+            order.seen = self._first_seen
+        for node_id in reversed(touched):
+            if touched[node_id] <= order.seen:
+                break
+            rank = self._rank(node_id, need)
+            if at.get(node_id) != rank or node_id not in at:
+                at[node_id] = rank
+                if rank is not None:
+                    heappush(heap, rank)
+        order.seen = self._now
 
-    def _yields_at(self, room: Room, need: Need) -> tuple[int, int]:
-        if not room.open or (need.models and room.model not in need.models):
-            return NEVER, 0
-        levels = self._levels.get(room.node_id)
+    def _levels_of(self, node_id: str) -> list[Level]:
+        levels = self._levels.get(node_id)
         if levels is None:
-            levels = self._levels[room.node_id] = self._sum_up(room)
-        cpu_milli, memory_mib, gpus, gpu_milli, _ = need
-        for level in levels:
-            if level.cpu_milli >= cpu_milli and level.memory_mib >= memory_mib:
-                devices = level.devices
-                if not gpus or (gpus <= len(devices) and devices[gpus - 1] >= gpu_milli):
-                    return level.priority, -level.latest_ms
-        return NEVER, 0
+            levels = self._levels[node_id] = self._sum_up(self.rooms[node_id])
+        return levels
+
+    def _rank(self, node_id: str, need: Need) -> Rank | None:
+        """None if it does not yield at all."""
+        cpu_milli, memory_mib, gpus, gpu_milli, models = need
+        if models and self.rooms[node_id].model not in models:
+            return None
+        for rank, cpu, memory, devices, _ in self._levels_of(node_id):
+            if (
+                cpu >= cpu_milli
+                and memory >= memory_mib
+                and (not gpus or (gpus <= len(devices) and devices[gpus - 1] >= gpu_milli))
+            ):
+                return rank
+        return None
 
     def _sum_up(self, room: Room) -> list[Level]:
         levels: list[Level] = []
+        if not room.open:
+            return levels
         cpu_milli, memory_mib, devices = room.cpu_milli, room.memory_mib, list(room.devices)
         removable = [run for run in self.runs[room.node_id].values() if run.preemptible and not run.spent]
         removable.sort(key=priority_of)
         for priority, runs in groupby(removable, key=priority_of):
-            latest_ms = 0
+            latest_ms, lightest = 0, NEVER
             for run in runs:
-                latest_ms = max(latest_ms, run.since_ms)
+                since_ms, weight, gpu_milli = run.since_ms, run.need.weight, run.gpu_milli
+                if since_ms > latest_ms:
+                    latest_ms = since_ms
+                if weight < lightest:
+                    lightest = weight
                 cpu_milli += run.cpu_milli
                 memory_mib += run.memory_mib
                 for device in run.devices:
-                    devices[device] += run.gpu_milli
-            most_first = tuple(sorted(devices, reverse=True))
-            levels.append(Level(priority, latest_ms, cpu_milli, memory_mib, most_first))
+                    devices[device] += gpu_milli
+            rank = priority, -latest_ms, room.node_id
+            levels.append((rank, cpu_milli, memory_mib, tuple(sorted(devices, reverse=True)), lightest))
         return levels
 
 
@@ -189,20 +227,18 @@ def choose(
         if tried == CANDIDATES_MAX:
             break
         tried += 1
+        if best is not None and best.key < (0, level, pressure.least_work(node_id, level, now_ms)):
+            continue
         choice = _on(pressure, gangs, node_id, need, level + 1, now_ms, victims_max)
         if choice is not None and (best is None or choice.key < best.key):
             best, lowest = choice, level
-    if best is None and priority >= URGENT and any(run.spent for run in _yielding(pressure, priority)):
+    if best is None and priority >= URGENT and pressure.is_any_spent_below(priority):
         for node_id in pressure.rooms:
             if node_id not in barred:
                 choice = _on(pressure, gangs, node_id, need, priority, now_ms, victims_max)
                 if choice is not None and (best is None or choice.key < best.key):
                     best = choice
     return best
-
-
-def _yielding(pressure: Pressure, priority: int) -> Iterator[Request]:
-    return (run for runs in pressure.runs.values() for run in runs.values() if run.yields_to(priority))
 
 
 def _on(
@@ -215,30 +251,67 @@ def _on(
     victims_max: int,
 ) -> Choice | None:
     """The victims on one node, all of a priority `below` this."""
-    room = pressure.rooms[node_id]
-    left = Room(node_id, room.cpu_milli, room.memory_mib, list(room.devices), room.model, room.open)
     out = [run for run in pressure.runs[node_id].values() if run.yields_to(below)]
+    return victims_on(pressure, gangs, node_id, need, out, now_ms, victims_max)
+
+
+def victims_on(
+    pressure: Pressure,
+    gangs: Mapping[str, Mapping[str, Request]],
+    node_id: str,
+    need: Need,
+    out: list[Request],
+    now_ms: int,
+    victims_max: int,
+) -> Choice | None:
+    """As few as will do of those who may have to go `out` of a node; None if all of them are not enough."""
+    room = pressure.rooms[node_id]
+    cpu_milli, memory_mib = room.cpu_milli - need.cpu_milli, room.memory_mib - need.memory_mib
+    devices = list(room.devices)
     for run in out:
-        left.give_back(run.need, run.devices)
-    if not left.fits(need):
+        cpu_milli += run.cpu_milli
+        memory_mib += run.memory_mib
+        for device in run.devices:
+            devices[device] += run.gpu_milli
+    if not room.open or cpu_milli < 0 or memory_mib < 0:
         return None
-    out.sort(key=lambda run: (not run.spent, -run.priority, -run.work(now_ms), run.sequence, run.key))
+    gpu_milli, spare = need.gpu_milli, 0
+    if need.gpus:
+        if need.models and room.model not in need.models:
+            return None
+        spare = sum(left >= gpu_milli for left in devices) - need.gpus
+        if spare < 0:
+            return None
+    spared_first = sorted(
+        (not run.spent, -run.priority, -run.work(now_ms), run.sequence, run.key, run) for run in out
+    )
     victims: dict[str, Request] = {}
-    for run in out:
-        left.take(run.need, run.devices)
-        if not left.fits(need):
-            left.give_back(run.need, run.devices)
-            victims[run.key] = run
+    cost = 0
+    for _, _, work, _, key, run in spared_first:
+        milli, lost = run.gpu_milli, 0
+        if need.gpus:
+            for device in run.devices:
+                if devices[device] >= gpu_milli > devices[device] - milli:
+                    lost += 1
+        if run.cpu_milli > cpu_milli or run.memory_mib > memory_mib or lost > spare:
+            victims[key] = run
+            cost -= work
+        else:
+            cpu_milli -= run.cpu_milli
+            memory_mib -= run.memory_mib
+            spare -= lost
+            for device in run.devices:
+                devices[device] -= milli
     for run in list(victims.values()):
         if run.gang:  # who loses one of all loses all
-            mates = sorted(gangs[run.gang].items())
-            victims.update((key, mate) for key, mate in mates if mate.node_id is not None)
+            for key, mate in sorted(gangs[run.gang].items()):
+                if mate.node_id is not None and key not in victims:
+                    victims[key] = mate
+                    cost += mate.work(now_ms)
     if not victims or len(victims) > victims_max:
         return None
-    cost = sum(run.work(now_ms) for run in victims.values())
     spent = sum(run.spent for run in victims.values())
     highest = max(run.priority for run in victims.values())
-    tightness = sum(left.devices)
-    key = (spent, highest, cost, len(victims), tightness, left.memory_mib, node_id)
+    figures = (spent, highest, cost, len(victims), sum(devices), memory_mib + need.memory_mib, node_id)
     in_order = sorted(victims.values(), key=lambda run: (run.priority, run.sequence, run.key))
-    return Choice(key, node_id, tuple(in_order))
+    return Choice(figures, node_id, tuple(in_order))

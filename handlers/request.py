@@ -16,11 +16,12 @@ URGENT = 900
 """The priority from which on nobody is spared."""
 
 
-class Request(Struct, dict=True):
+class Request(Struct, dict=True, omit_defaults=True):
     """One run of one container; `node_id` is None while it waits. All else stays as it was asked for.
 
     `since_ms` is since when it has its place, or waits for one, `evictions` how often it
-    has lost one.
+    has lost one. `gang` is '' but for those who run together or not at all, `deployment`
+    but for a deployment's replicas; `duration_ms` is 0 if nobody knows how long it runs.
     """
 
     tenant: str
@@ -41,6 +42,8 @@ class Request(Struct, dict=True):
     devices: tuple[int, ...] = ()
     since_ms: int = 0
     evictions: int = 0
+    deployment: str = ""
+    duration_ms: int = 0
 
     @cached_property
     def key(self) -> str:
@@ -52,7 +55,7 @@ class Request(Struct, dict=True):
 
     @cached_property
     def line(self) -> Line:
-        return Line(self.priority, self.gang, None if self.gang else self.need)
+        return Line(self.priority, self.tenant, self.gang, None if self.gang else self.need)
 
     @property
     def spent(self) -> bool:

@@ -60,7 +60,13 @@ class Room(Struct, eq=False):
     def _has_gpus(self, need: Need) -> bool:
         if need.models and self.model not in need.models:
             return False
-        return sum(left >= need.gpu_milli for left in self.devices) >= need.gpus
+        wanted, gpu_milli = need.gpus, need.gpu_milli
+        for left in self.devices:
+            if left >= gpu_milli:
+                wanted -= 1
+                if not wanted:
+                    return True
+        return False
 
     def take(self, need: Need, devices: Iterable[int]) -> None:
         self.cpu_milli -= need.cpu_milli

@@ -1,96 +1,77 @@
-"""Scheduling decides who gets which place, and says what is missing to those who wait.
+"""Scheduling decides who gets which place, who has to go for it, and who waits.
 
-First come, first served: nobody is placed while an older request still waits
-that could be placed, or later will be when something is released. Only a
-request that is larger than every node on offer is passed by; it loses nothing
-by that, and nobody can close a cluster to all others by asking for too much.
+What is wished becomes facts; what follows from them is found out on the cluster
+itself, by walking its queue, and taken back before anybody else looks at it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
 
-from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from core.decider import Decider
 from core.message import Command
-from core.messages.names import ReserveName, name_id
+from core.messages.deployments import (
+    DeploymentEnded,
+    DeploymentExists,
+    DeploymentIsPending,
+    DeploymentIsUnknown,
+    DeploymentScaled,
+    DeploymentSubmitted,
+    EndDeployment,
+    GangIsWhole,
+    PriorityIsTaken,
+    ScaleDeployment,
+    SubmitDeployment,
+)
+from core.messages.names import ReleaseName, ReserveName, name_id
 from core.messages.scheduling import (
+    VIRTUAL,
+    CarryNode,
+    Cause,
+    ClearNode,
     ClusterCreated,
     ClusterExists,
     ClusterId,
     ClusterIsUnknown,
+    ClusterRepacked,
     CreateCluster,
+    LiftQuota,
+    Move,
+    NodeCarried,
+    NodeIsNoMachine,
     NodeOffered,
+    NodeReserved,
     NodeWithdrawn,
     OfferNode,
+    PassPlacement,
+    PlacementPassed,
     PlacementQueued,
     PlacementReleased,
+    QuotaIsUnbounded,
+    QuotaLifted,
+    QuotaSet,
     ReleasePlacement,
+    RepackCluster,
     RequestPlacement,
+    RunEvicted,
     RunPlaced,
     SchedulingCommand,
     SchedulingEvent,
+    SetQuota,
     WithdrawNode,
 )
-
-
-class Request(Struct, frozen=True):
-    """One run of one container; `node_id` is None while it waits."""
-
-    tenant: str
-    container_id: str
-    run: int
-    cpu_milli: int
-    memory_mib: int
-    node_id: str | None = None
-
-
-class Node(Struct, frozen=True):
-    """What a node offers in all, and what is promised of it.
-
-    More may be promised than is offered, when an offer has shrunk; then less than nothing is left.
-    """
-
-    cpu_milli: int
-    memory_mib: int
-    cpu_milli_used: int = 0
-    memory_mib_used: int = 0
-    offered: bool = True
-
-    @property
-    def left(self) -> tuple[int, int]:
-        """MiB and milli-CPU; memory first, because it is what runs out."""
-        return self.memory_mib - self.memory_mib_used, self.cpu_milli - self.cpu_milli_used
-
-    def could_hold(self, request: Request) -> bool:
-        """Whether there is room when nothing else is there."""
-        return self.offered and request.memory_mib <= self.memory_mib and request.cpu_milli <= self.cpu_milli
-
-    def fits(self, request: Request) -> bool:
-        memory_mib, cpu_milli = self.left
-        return self.offered and request.memory_mib <= memory_mib and request.cpu_milli <= cpu_milli
-
-    def promise(self, request: Request, times: int = 1) -> Node:
-        """With the request's share taken, or, `times=-1`, given back."""
-        return replace(
-            self,
-            cpu_milli_used=self.cpu_milli_used + times * request.cpu_milli,
-            memory_mib_used=self.memory_mib_used + times * request.memory_mib,
-        )
-
-
-class Cluster(Struct, frozen=True):
-    """All that was asked for and not yet released; `queue` has the keys of those who wait, oldest first.
-
-    The order lies in a tuple of its own, since a dict's does not survive canonical JSON.
-    """
-
-    name: str = ""
-    nodes: dict[str, Node] = {}
-    requests: dict[str, Request] = {}
-    queue: tuple[str, ...] = ()
+from handlers.admission import refuse_impossible
+from handlers.backlog import Line
+from handlers.changes import apply, evolve, quota_of, replica_of, request_of
+from handlers.cluster import Cluster, Node
+from handlers.explanation import explain
+from handlers.mix import POLICY
+from handlers.repack import repack
+from handlers.shortage import shortage
+from handlers.walk import Evicted, Placed, Reserved, Step, walk
 
 
 def decide(command: SchedulingCommand, cluster: Cluster) -> list[SchedulingEvent]:
@@ -98,158 +79,259 @@ def decide(command: SchedulingCommand, cluster: Cluster) -> list[SchedulingEvent
         case CreateCluster(name=name):
             if not cluster.name:
                 return [ClusterCreated(**asdict(command))]
-            if cluster.name == name:
+            if cluster.name == name and cluster.owner == command.owner:
                 return []
             raise ClusterExists
 
         case _ if not cluster.name:
             raise ClusterIsUnknown
 
-        case OfferNode(node_id=node_id, cpu_milli=cpu_milli, memory_mib=memory_mib):
-            node = cluster.nodes.get(node_id)
-            if node and (node.offered, node.cpu_milli, node.memory_mib) == (True, cpu_milli, memory_mib):
-                return []
-            return _then_place(cluster, NodeOffered(**asdict(command)))
+        case RequestPlacement() if f"{command.container_id}/{command.run}" not in cluster.requests:
+            _check_owner(cluster, command.tenant)
+            queued = PlacementQueued(**asdict(command), reason="")
+            return _with_reason(cluster, queued)
+
+        case RepackCluster(cluster_id=cluster_id, moves_max=moves_max, at_ms=at_ms):
+            return _repack(ClusterId(cluster_id), cluster, moves_max, at_ms)
+
+        case SubmitDeployment():
+            return _submit(cluster, command)
+
+        case _:
+            return _then(cluster, _facts(command, cluster))
+
+
+def _facts(command: SchedulingCommand, cluster: Cluster) -> list[SchedulingEvent]:
+    """What the wish itself makes true; nothing, if it is true already."""
+    match command:
+        case OfferNode(node_id=node_id):
+            node = _machine(cluster, node_id)
+            offered = Node(command.cpu_milli, command.memory_mib, command.gpus, command.gpu_model)
+            return [] if node == offered else [NodeOffered(**asdict(command))]
 
         case WithdrawNode(node_id=node_id):
-            node = cluster.nodes.get(node_id)
-            if node is None or not node.offered:
-                return []
-            return _then_place(cluster, NodeWithdrawn(**asdict(command)))
+            node = _machine(cluster, node_id)
+            return [NodeWithdrawn(**asdict(command))] if node and node.offered else []
 
-        case RequestPlacement(container_id=container_id, run=run):
-            if _key(container_id, run) in cluster.requests:
+        case ClearNode(cluster_id=id, node_id=node_id, cause=cause, at_ms=at_ms):
+            node = _machine(cluster, node_id)
+            closed = NodeWithdrawn(cluster_id=ClusterId(id), node_id=node_id, at_ms=at_ms)
+            gone = _everybody_on(cluster, node_id, ClusterId(id), cause, at_ms)
+            return [*([closed] if node and node.offered else []), *gone]
+
+        case CarryNode(cluster_id=id, node_id=node_id, carrier=carrier, at_ms=at_ms):
+            node = cluster.nodes.get(node_id)
+            if node is None or not node.virtual:
+                raise NodeIsNoMachine("Only a node that stands for a cluster's totals is carried.")
+            if node.carrier == carrier:
                 return []
-            reason = _shortage(cluster, _request(command))
-            return _then_place(cluster, PlacementQueued(**asdict(command), reason=reason))
+            moved = _everybody_on(cluster, node_id, ClusterId(id), "lost", at_ms) if node.carrier else []
+            return [*moved, NodeCarried(**asdict(command))]
+
+        case SetQuota(cpu_milli=None, memory_mib=None, gpu_milli=None):
+            raise QuotaIsUnbounded
+
+        case SetQuota(tenant=tenant):
+            asked = QuotaSet(**asdict(command))
+            return [] if cluster.quotas.get(tenant) == quota_of(asked) else [asked]
+
+        case LiftQuota(tenant=tenant):
+            return [QuotaLifted(**asdict(command))] if tenant in cluster.quotas else []
 
         case ReleasePlacement(container_id=container_id, run=run):
-            if _key(container_id, run) not in cluster.requests:
+            held = f"{container_id}/{run}" in cluster.requests
+            return [PlacementReleased(**asdict(command))] if held else []
+
+        case PassPlacement(container_id=container_id, run=run):
+            if f"{container_id}/{run}" not in cluster.requests:
                 return []
-            return _then_place(cluster, PlacementReleased(**asdict(command)))
+            if f"{container_id}/{run + 1}" in cluster.requests:  # it has asked for itself meanwhile
+                return [PlacementReleased(**asdict(command))]
+            return [PlacementPassed(**asdict(command))]
+
+        case ScaleDeployment():
+            return _scaled(cluster, command)
+
+        case EndDeployment(deployment_id=id, outcome=outcome):
+            replicas = cluster.books.replicas.get(id)
+            if replicas is None:
+                raise DeploymentIsUnknown
+            if outcome == "completed" and not any(request.node_id for request in replicas.values()):
+                raise DeploymentIsPending
+            return [DeploymentEnded(**asdict(command))]
+
+        case CreateCluster() | RequestPlacement() | RepackCluster() | SubmitDeployment():
+            return []
 
 
-def _then_place(cluster: Cluster, event: SchedulingEvent) -> list[SchedulingEvent]:
-    """The event, and everybody who can be placed because of it."""
-    cluster_id, cluster = event.cluster_id, evolve(cluster, event)
-    nodes, placed = dict(cluster.nodes), list[SchedulingEvent]()
-    for key in cluster.queue:
-        request = cluster.requests[key]
-        if not _could_be_held(nodes, request):
-            continue
-        node_id = _best_fit(nodes, request)
-        if node_id is None:
-            break
-        nodes[node_id] = nodes[node_id].promise(request)
-        placed.append(_placed(cluster_id, request, node_id))
-    return [event, *placed]
+def _then(
+    cluster: Cluster, facts: Sequence[SchedulingEvent], only: Line | None = None
+) -> list[SchedulingEvent]:
+    """The facts, and who is placed, has to go or is kept a node free for because of them."""
+    if not facts:
+        return []
+    mark = len(cluster.books.journal)
+    try:
+        for fact in facts:
+            apply(cluster, fact)
+        if isinstance(facts[-1], PlacementPassed):
+            return list(facts)
+        return [*facts, *told(ClusterId(facts[0].cluster_id), cluster, walk(cluster, only))]
+    finally:
+        cluster.books.undo(mark)
 
 
-def _placed(cluster_id: ClusterId, request: Request, node_id: str) -> RunPlaced:
-    return RunPlaced(
-        cluster_id=cluster_id,
-        tenant=request.tenant,
-        container_id=request.container_id,
-        run=request.run,
-        node_id=node_id,
-    )
+def _with_reason(cluster: Cluster, queued: PlacementQueued) -> list[SchedulingEvent]:
+    request = request_of(cluster, queued)
+    first, *rest = _then(cluster, [queued], request.line)
+    if any(isinstance(event, RunPlaced) and event.container_id == queued.container_id for event in rest):
+        return [first, *rest]
+    return [replace(queued, reason=shortage(cluster, request.need) or "waits behind others"), *rest]
 
 
-def _could_be_held(nodes: Mapping[str, Node], request: Request) -> bool:
-    return any(node.could_hold(request) for node in nodes.values())
+def told(cluster_id: ClusterId, cluster: Cluster, steps: Iterable[Step]) -> list[SchedulingEvent]:
+    """The steps of a walk, as events."""
+    return [_event(cluster_id, cluster.now_ms, step) for step in steps]
 
 
-def _best_fit(nodes: Mapping[str, Node], request: Request) -> str | None:
-    """The node with the least left, so that what is large finds room on another; ties go by name."""
-    fitting = ((node.left, node_id) for node_id, node in nodes.items() if node.fits(request))
-    return min(fitting, default=(None, None))[1]
-
-
-def _shortage(cluster: Cluster, request: Request) -> str:
-    """What keeps a new request waiting, in one sentence; '' if nothing does."""
-    memory_mib, cpu_milli = request.memory_mib, request.cpu_milli
-    on_offer = {node_id: node for node_id, node in cluster.nodes.items() if node.offered}
-    if not on_offer:
-        return "no node takes work"
-    if not _could_be_held(on_offer, request):
-        memory_mib_max = max(node.memory_mib for node in on_offer.values())
-        if memory_mib > memory_mib_max:
-            return f"larger than any node: needs {memory_mib} MiB, the largest has {memory_mib_max}"
-        cpu_milli_max = max(node.cpu_milli for node in on_offer.values())
-        if cpu_milli > cpu_milli_max:
-            return f"larger than any node: needs {cpu_milli} mCPU, the largest has {cpu_milli_max}"
-        return f"larger than any node: none has {memory_mib} MiB and {cpu_milli} mCPU at once"
-    ahead = sum(_could_be_held(on_offer, cluster.requests[key]) for key in cluster.queue)
-    if ahead:
-        return f"waits behind {ahead} {'other' if ahead == 1 else 'others'}"
-    if _best_fit(on_offer, request):
-        return ""
-    left, freest = max((node.left, node_id) for node_id, node in on_offer.items())
-    memory_mib_left, cpu_milli_left = (max(amount, 0) for amount in left)
-    return (
-        f"needs {memory_mib} MiB and {cpu_milli} mCPU; the freest node {freest} has "
-        f"{memory_mib_left} MiB and {cpu_milli_left} mCPU left"
-    )
-
-
-def evolve(cluster: Cluster, event: SchedulingEvent) -> Cluster:
-    match event:
-        case ClusterCreated(name=name):
-            return replace(cluster, name=name)
-
-        case NodeOffered(node_id=node_id, cpu_milli=cpu_milli, memory_mib=memory_mib):
-            known = cluster.nodes.get(node_id, Node(0, 0))
-            node = replace(known, cpu_milli=cpu_milli, memory_mib=memory_mib, offered=True)
-            return replace(cluster, nodes={**cluster.nodes, node_id: node})
-
-        case NodeWithdrawn(node_id=node_id):
-            node = replace(cluster.nodes[node_id], offered=False)
-            return replace(cluster, nodes={**cluster.nodes, node_id: node})
-
-        case PlacementQueued(container_id=container_id, run=run):
-            key = _key(container_id, run)
-            requests = {**cluster.requests, key: _request(event)}
-            return replace(cluster, requests=requests, queue=(*cluster.queue, key))
-
-        case RunPlaced(container_id=container_id, run=run, node_id=node_id):
-            key = _key(container_id, run)
-            request = cluster.requests[key]
-            return replace(
-                cluster,
-                nodes={**cluster.nodes, node_id: cluster.nodes[node_id].promise(request)},
-                requests={**cluster.requests, key: replace(request, node_id=node_id)},
-                queue=_without(cluster.queue, key),
+def _event(cluster_id: ClusterId, at_ms: int, step: Step) -> SchedulingEvent:
+    about = step.request
+    match step:
+        case Placed(node_id=node_id, devices=devices):
+            return RunPlaced(
+                cluster_id=cluster_id,
+                tenant=about.tenant,
+                container_id=about.container_id,
+                run=about.run,
+                node_id=node_id,
+                devices=devices,
+                policy=POLICY,
+                at_ms=at_ms,
+            )
+        case Evicted(node_id=node_id, cause=cause, by=by, choice=choice):
+            return RunEvicted(
+                cluster_id=cluster_id,
+                tenant=about.tenant,
+                container_id=about.container_id,
+                run=about.run,
+                node_id=node_id,
+                cause=cause,
+                at_ms=at_ms,
+                by=by,
+                victims=tuple(victim.key for victim in choice.victims) if choice else (),
+                cost=choice.key[:-1] if choice else (),
+            )
+        case Reserved(node_id=node_id):
+            return NodeReserved(
+                cluster_id=cluster_id,
+                node_id=node_id,
+                container_id=about.container_id,
+                run=about.run,
+                at_ms=at_ms,
             )
 
-        case PlacementReleased(container_id=container_id, run=run):
-            key = _key(container_id, run)
-            requests = dict(cluster.requests)
-            request = requests.pop(key)
-            if request.node_id is None:
-                return replace(cluster, requests=requests, queue=_without(cluster.queue, key))
-            node = cluster.nodes[request.node_id].promise(request, times=-1)
-            return replace(cluster, requests=requests, nodes={**cluster.nodes, request.node_id: node})
+
+def _check_owner(cluster: Cluster, tenant: str) -> None:
+    if cluster.owner not in ("", tenant):
+        raise ClusterIsUnknown
 
 
-def _key(container_id: str, run: int) -> str:
-    return f"{container_id}/{run}"
+def _machine(cluster: Cluster, node_id: str) -> Node | None:
+    if node_id == VIRTUAL:
+        raise NodeIsNoMachine
+    return cluster.nodes.get(node_id)
 
 
-def _request(asked: RequestPlacement | PlacementQueued) -> Request:
-    return Request(asked.tenant, asked.container_id, asked.run, asked.cpu_milli, asked.memory_mib)
+def _everybody_on(
+    cluster: Cluster, node_id: str, cluster_id: ClusterId, cause: Cause, at_ms: int
+) -> list[SchedulingEvent]:
+    """All that the node holds goes; with one of a gang, all of it."""
+    books = cluster.books
+    leaving = dict(books.runs.get(node_id, {}))
+    for run in list(leaving.values()):
+        if run.gang:
+            leaving |= {key: mate for key, mate in books.gangs[run.gang].items() if mate.node_id}
+    steps = [Evicted(run, run.node_id or "", cause) for _, run in sorted(leaving.items())]
+    return [_event(cluster_id, at_ms, step) for step in steps]
 
 
-def _without(queue: tuple[str, ...], key: str) -> tuple[str, ...]:
-    place = queue.index(key)
-    return queue[:place] + queue[place + 1 :]
+def _submit(cluster: Cluster, command: SubmitDeployment) -> list[SchedulingEvent]:
+    _check_owner(cluster, command.tenant)
+    submitted = DeploymentSubmitted(**asdict(command))
+    if known := cluster.deployments.get(command.deployment_id):
+        if replace(known.submitted, at_ms=0) == replace(submitted, at_ms=0):
+            return []
+        raise DeploymentExists
+    if command.unique and any(
+        other.submitted.unique and _whose(other.submitted) == _whose(command)
+        for other in cluster.deployments.values()
+    ):
+        raise PriorityIsTaken
+    refuse_impossible(cluster, command)
+    return _then(cluster, [submitted], replica_of(cluster, submitted, 1).line)
+
+
+def _whose(asked: SubmitDeployment | DeploymentSubmitted) -> tuple[str, int]:
+    return asked.tenant, asked.priority
+
+
+def _scaled(cluster: Cluster, command: ScaleDeployment) -> list[SchedulingEvent]:
+    deployment = cluster.deployments.get(command.deployment_id)
+    if deployment is None:
+        raise DeploymentIsUnknown
+    missing = command.replicas - len(deployment.replicas)
+    if not missing:
+        return []
+    if deployment.submitted.gang:
+        raise GangIsWhole
+    added, removed = list[str](), list[str]()
+    if missing > 0:
+        numbers = range(deployment.serial + 1, deployment.serial + 1 + missing)
+        added = [f"{command.deployment_id}-{number}" for number in numbers]
+    else:
+        replicas = cluster.books.replicas[command.deployment_id].values()
+        by_need = sorted(replicas, key=lambda one: (one.node_id is not None, -one.sequence))
+        removed = [one.container_id for one in by_need[:-missing]]
+    return [DeploymentScaled(**asdict(command), added=tuple(added), removed=tuple(sorted(removed)))]
+
+
+def _repack(cluster_id: ClusterId, cluster: Cluster, moves_max: int, at_ms: int) -> list[SchedulingEvent]:
+    """The plan is an event, so that nobody has to find it again; what it moves are events as any other."""
+    mark = len(cluster.books.journal)
+    try:
+        cluster.books.tick(at_ms)
+        gain, steps = repack(cluster, moves_max)
+        events = told(cluster_id, cluster, steps)
+    finally:
+        cluster.books.undo(mark)
+    moves = [
+        Move(container_id=out.container_id, run=out.run, from_node=out.node_id, to_node=back.node_id)
+        for out, back in zip(events[::2], events[1::2], strict=True)
+        if isinstance(out, RunEvicted) and isinstance(back, RunPlaced)
+    ]
+    if not moves:
+        return []
+    plan = ClusterRepacked(cluster_id=cluster_id, moves=tuple(moves), gain=gain, policy=POLICY, at_ms=at_ms)
+    return [plan, *events]
 
 
 def alongside(command: SchedulingCommand, cluster: Cluster) -> tuple[Command, ...]:
+    """The names to reserve or to give back: a cluster's, and that of a deployment that is to be `unique`."""
     match command:
         case CreateCluster(cluster_id=cluster_id, name=name) if not cluster.name:
             return (ReserveName(name_id=name_id("cluster", name), holder=cluster_id),)
+        case SubmitDeployment(deployment_id=id, unique=True) if id not in cluster.deployments:
+            return (ReserveName(name_id=_unique_name(command.tenant, command.name), holder=id),)
+        case EndDeployment(deployment_id=id) if known := cluster.deployments.get(id):
+            it = known.submitted
+            return (ReleaseName(name_id=_unique_name(it.tenant, it.name), holder=id),) if it.unique else ()
         case _:
             return ()
 
 
-decider = Decider(Cluster(), decide, evolve, alongside)
+def _unique_name(tenant: str, name: str) -> str:
+    """A subject's token has its limit, a name's characters may take nine each."""
+    return name_id("deployment", sha256(f"{tenant}/{name}".encode()).hexdigest())
+
+
+decider = Decider(Cluster(), decide, evolve, alongside, explain)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 from handlers.cluster import Cluster
 from handlers.room import Need, Room
 
-LACKS = ("closed", "GPU model", "GPUs", "memory", "CPU")
+LACKS = ("closed", "GPU model", "GPUs", "memory", "CPU", "kept")
 """In the order in which nodes are asked; each is counted under the first thing it lacks."""
+
+WORDS = {"closed": "closed", "kept": "kept free for others"}
 
 
 def lack(room: Room, need: Need) -> str:
@@ -24,15 +27,23 @@ def lack(room: Room, need: Need) -> str:
     return "CPU" if room.cpu_milli < need.cpu_milli else ""
 
 
-def shortage(cluster: Cluster, need: Need) -> str:
-    """`no node fits, for want of: 3 GPU model, 10 GPUs`; '' if one does, though kept free for another."""
+def lacking(cluster: Cluster, need: Need, barred: Collection[str] = ()) -> Counter[str]:
+    """Nodes by what they lack; under '' those that would do, under `kept` those that are `barred`."""
+    return Counter(
+        lack(room, need) or ("kept" if node_id in barred else "")
+        for node_id, room in cluster.books.rooms.items()
+    )
+
+
+def shortage(cluster: Cluster, need: Need, barred: Collection[str] = ()) -> str:
+    """`no node fits, for want of: 3 GPU model, 10 GPUs`; '' if one does."""
     rooms = list(cluster.books.rooms.values())
     if not any(room.open for room in rooms):
         return "no node takes work"
-    lacking = Counter(lack(room, need) for room in rooms)
-    if lacking[""]:
+    lacks = lacking(cluster, need, barred)
+    if lacks[""]:
         return ""
-    counts = ", ".join(f"{lacking[name]} {name}" for name in LACKS if lacking[name])
+    counts = ", ".join(f"{lacks[name]} {WORDS.get(name, name)}" for name in LACKS if lacks[name])
     free = sum(
         left >= need.gpu_milli for room in rooms if lack(room, need) == "GPUs" for left in room.devices
     )

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
+from typing import NamedTuple
 
 from msgspec import Struct
 
+from core.messages.scheduling import Cause
 from handlers.backlog import Line
 from handlers.cluster import Books, Cluster
-from handlers.preemption import VICTIMS_MAX, choose
+from handlers.preemption import VICTIMS_MAX, Choice, choose
+from handlers.reclaim import reclaim
 from handlers.request import Request
 from handlers.room import Need, Room
 
 RESERVE_AFTER_MS = 600_000
+EVERYBODY = 1 << 30
+"""Victims for one request where there is no other limit."""
 
 
 class Placed(Struct, frozen=True):
@@ -28,11 +33,13 @@ class Placed(Struct, frozen=True):
 
 
 class Evicted(Struct, frozen=True):
-    """`by` is the key of whoever needs the place more."""
+    """`request` is the run that has to end; `by` is the key of whoever needs its place more, if anybody."""
 
     request: Request
     node_id: str
-    by: str
+    cause: Cause = "preempted"
+    by: str = ""
+    choice: Choice | None = None
 
 
 class Reserved(Struct, frozen=True):
@@ -43,6 +50,21 @@ class Reserved(Struct, frozen=True):
 Step = Placed | Evicted | Reserved
 
 
+class Turn(NamedTuple):
+    """When the head of a line is served: the smallest first. `share` is what its tenant holds already."""
+
+    urgency: int
+    share: int
+    sequence: int
+    key: str
+    line: Line
+
+
+def turn(books: Books, head: tuple[int, int, str, Line]) -> Turn:
+    urgency, sequence, key, line = head
+    return Turn(urgency, books.accounts.share(line.tenant), sequence, key, line)
+
+
 def walk(cluster: Cluster, only: Line | None = None) -> list[Step]:
     """What is to be done now, tried out on the cluster; of the queue, `only` one line, unless that evicts.
 
@@ -50,39 +72,45 @@ def walk(cluster: Cluster, only: Line | None = None) -> list[Step]:
     """
     books, steps = cluster.books, list[Step]()
     first = books.waiting.head(only) if only else None
-    heads = ([first] if first else []) if only else books.waiting.heads()
+    heads = [turn(books, head) for head in (([first] if first else []) if only else books.waiting.heads())]
     blocked: set[Line] = set()
     heapify(heads)
     while heads:
-        *entry, line = heappop(heads)
-        head = books.waiting.head(line)
-        if head is None or line in blocked:
+        entry = heappop(heads)
+        head = books.waiting.head(entry.line)
+        if head is None or entry.line in blocked:
             continue
-        if head[:3] != tuple(entry):
-            heappush(heads, head)
+        if (now := turn(books, head)) != entry:
+            heappush(heads, now)
             continue
-        taken = _serve(cluster, line)
+        kept = len(cluster.reserved)
+        taken = _serve(cluster, entry.line)
         if taken is None:
-            blocked.add(line)
-            steps += _reserve(cluster, head[2])
+            blocked.add(entry.line)
+            steps += _reserve(cluster, entry.key)
             continue
         steps += taken
-        if any(isinstance(step, Evicted) for step in taken):
-            heads = books.waiting.heads()
-        elif following := books.waiting.head(line):
-            heappush(heads, following)
+        losers = {step.request.tenant for step in taken if isinstance(step, Evicted)}
+        if len(cluster.reserved) < kept:  # what was kept free for it is open to all again
+            blocked.clear()
+        elif losers and cluster.quotas:  # who has lost something may have as much of something else
+            blocked = {line for line in blocked if line.tenant not in losers}
+        if losers or len(cluster.reserved) < kept:
+            heads = [turn(books, head) for head in books.waiting.heads()]
+            heapify(heads)
+        elif following := books.waiting.head(entry.line):
+            heappush(heads, turn(books, following))
     return steps
 
 
 def _serve(cluster: Cluster, line: Line) -> list[Step] | None:
     """Places for the head of a line, which may be a gang: for all of it or for none."""
     books = cluster.books
-    waiting = [cluster.requests[key] for _, key in books.waiting.line(line)]
-    if not line.gang:
-        del waiting[1:]
-    elif not _is_complete(books, waiting):
+    waiting = [cluster.requests[key] for _, key in books.waiting.line(line)[: None if line.gang else 1]]
+    if line.gang and not _is_complete(books, waiting):
         return None
-    mark, steps, victims_left = len(books.journal), list[Step](), VICTIMS_MAX
+    mark, steps = len(books.journal), list[Step]()
+    victims_left = EVERYBODY if cluster.strict else VICTIMS_MAX
     for request in waiting:
         taken = _place(cluster, request, victims_left)
         if taken is None:
@@ -94,28 +122,36 @@ def _serve(cluster: Cluster, line: Line) -> list[Step] | None:
 
 
 def _is_complete(books: Books, waiting: list[Request]) -> bool:
-    """All members are known; or were, if some have been evicted and others were done by then."""
-    first = waiting[0]
-    return len(books.gangs[first.gang]) >= first.gang_size or any(one.evictions for one in waiting)
+    """All members wait; all there ever were, but those that were done before the others were evicted."""
+    first, members = waiting[0], books.gangs[waiting[0].gang]
+    return len(waiting) == len(members) and (
+        len(members) >= first.gang_size or any(one.run > 1 for one in waiting)
+    )
 
 
 def _place(cluster: Cluster, request: Request, victims_max: int) -> list[Step] | None:
-    books, need, barred = cluster.books, request.need, barred_to(cluster, request)
+    books, need = cluster.books, request.need
+    if cluster.quotas and books.accounts.exceeded(request.tenant, need):
+        return None
+    barred = barred_to(cluster, request) if cluster.reserved else set()
     found = books.fit.find(need, barred)
     if found is not None:
         room, devices = found
         books.place(request.key, room.node_id, devices, cluster.now_ms)
         return [Placed(request, room.node_id, devices)]
-    choice = choose(books.pressure, books.gangs, need, request.priority, barred, cluster.now_ms, victims_max)
+    now_ms, priority = cluster.now_ms, request.priority
+    choice = choose(books.pressure, books.gangs, need, priority, barred, now_ms, victims_max)
+    if choice is None and cluster.quotas:
+        choice = reclaim(cluster, request, barred, victims_max)
     if choice is None:
         return None
     steps: list[Step] = []
     for victim in choice.victims:
         assert victim.node_id is not None
-        steps.append(Evicted(victim, victim.node_id, request.key))
-        books.evict(victim.key, cluster.now_ms)
+        steps.append(Evicted(victim, victim.node_id, "preempted", request.key, choice))
+        books.evict(victim.key, now_ms, counts=not cluster.strict)
     devices = books.fit.devices(need, choice.node_id)
-    books.place(request.key, choice.node_id, devices, cluster.now_ms)
+    books.place(request.key, choice.node_id, devices, now_ms)
     return [*steps, Placed(request, choice.node_id, devices)]
 
 
@@ -125,7 +161,7 @@ def barred_to(cluster: Cluster, request: Request) -> set[str]:
     for node_id, key in cluster.reserved.items():
         holder = cluster.requests[key]
         if (
-            key != request.key
+            holder.line != request.line  # who stands in the same line is served in its turn
             and request.priority <= holder.priority
             and not request.yields_to(holder.priority)
         ):
@@ -137,6 +173,8 @@ def _reserve(cluster: Cluster, key: str) -> list[Step]:
     """A node for somebody who has waited long, if it is the first of its priority to do so."""
     request, books = cluster.requests[key], cluster.books
     if request.gang or cluster.now_ms - request.since_ms < RESERVE_AFTER_MS:
+        return []
+    if books.accounts.exceeded(request.tenant, request.need):
         return []
     if any(cluster.requests[other].priority == request.priority for other in cluster.reserved.values()):
         return []

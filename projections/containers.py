@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -23,7 +23,7 @@ from core.messages.containers import (
     RunRequested,
     StopRequested,
 )
-from core.messages.scheduling import RunPlaced
+from core.messages.scheduling import RunEvicted, RunPlaced
 
 
 class Container(Struct, frozen=True):
@@ -45,6 +45,7 @@ class Container(Struct, frozen=True):
     port: int
     owner: str
     at_ms: int
+    deployment_id: str | None = None
     run: int = 0
     wanted: bool = False
     deleting: bool = False
@@ -62,9 +63,13 @@ class Container(Struct, frozen=True):
 
 
 class Pool:
-    """A deleted container disappears; its ordinal is never given again."""
+    """A deleted container disappears; its ordinal is never given again.
 
-    def __init__(self) -> None:
+    `placement` knows of places that were given before their run was asked for.
+    """
+
+    def __init__(self, placement: Callable[[str, int], str | None] = lambda container_id, run: None) -> None:
+        self._placement = placement
         self._containers: dict[str, Container] = {}
         self._numbered: dict[int, str] = {}
         self._owned: defaultdict[str, dict[str, None]] = defaultdict(dict)
@@ -94,7 +99,7 @@ class Pool:
     def state(self) -> Any:
         return [self._containers, self._created]
 
-    def apply(self, tenant: str, position: int, event: ContainersEvent | RunPlaced) -> None:
+    def apply(self, tenant: str, position: int, event: ContainersEvent | RunPlaced | RunEvicted) -> None:
         if isinstance(event, ContainerCreated):
             self._create(tenant, event)
             return
@@ -104,13 +109,14 @@ class Pool:
             return
         match event:
             case RunRequested(run=run):
+                node_id = self._placement(id, run)
                 self._containers[id] = replace(
                     known,
                     run=run,
                     wanted=True,
-                    status="pending",
+                    status="starting" if node_id else "pending",
                     ready=False,
-                    node_id=None,
+                    node_id=node_id,
                     runtime_id=None,
                     address=None,
                     external_port=None,
@@ -123,6 +129,9 @@ class Pool:
             case RunPlaced(run=run, node_id=node_id):
                 if run == known.run and known.status == "pending":
                     self._containers[id] = replace(known, status="starting", node_id=node_id)
+            case RunEvicted(run=run):
+                if run == known.run:
+                    self._containers[id] = replace(known, ready=False)
             case ContainerStarted():
                 self._running_as.pop(known.runtime_id or "", None)
                 self._running_as[event.runtime_id] = id
@@ -173,6 +182,7 @@ class Pool:
             port=event.port,
             owner=event.owner,
             at_ms=event.at_ms,
+            deployment_id=event.deployment_id,
         )
 
     def _delete(self, known: Container) -> None:

@@ -7,11 +7,22 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from core.messages.fleet import FleetEvent, NodeCordoned, NodeId, NodeRegistered, NodeUncordoned
+from core.messages.fleet import (
+    FleetEvent,
+    NodeCordoned,
+    NodeDrained,
+    NodeId,
+    NodeLost,
+    NodeRegistered,
+    NodeUncordoned,
+)
 
 
 class Node(Struct, frozen=True):
-    """`at_ms` is when it first came, `since` the log position of what was last said about it."""
+    """`at_ms` is when it first came, `since` the log position of what was last said about it.
+
+    A `cordoned` node takes nothing new, from a `drained` or `lost` one all goes elsewhere.
+    """
 
     node_id: NodeId
     ordinal: int
@@ -23,6 +34,14 @@ class Node(Struct, frozen=True):
     cordoned: bool
     at_ms: int
     since: int
+    gpus: int = 0
+    gpu_model: str = ""
+    drained: bool = False
+    lost: bool = False
+
+    @property
+    def takes_work(self) -> bool:
+        return not (self.cordoned or self.lost)
 
 
 class Fleet:
@@ -54,10 +73,19 @@ class Fleet:
                     cordoned=known.cordoned if known else False,
                     at_ms=known.at_ms if known else event.at_ms,
                     since=position,
+                    gpus=event.gpus,
+                    gpu_model=event.gpu_model,
+                    drained=known.drained if known else False,
                 )
             case NodeCordoned(node_id=id):
                 if known:
                     self._nodes[id] = replace(known, cordoned=True, since=position)
+            case NodeDrained(node_id=id):
+                if known:
+                    self._nodes[id] = replace(known, cordoned=True, drained=True, since=position)
             case NodeUncordoned(node_id=id):
                 if known:
-                    self._nodes[id] = replace(known, cordoned=False, since=position)
+                    self._nodes[id] = replace(known, cordoned=False, drained=False, since=position)
+            case NodeLost(node_id=id):
+                if known:
+                    self._nodes[id] = replace(known, lost=True, since=position)

@@ -7,6 +7,7 @@ as long to follow as all the rest.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 from msgspec import Struct
@@ -21,12 +22,23 @@ from core.messages.containers import (
     RunRequested,
     StopRequested,
 )
-from core.messages.scheduling import PlacementQueued, PlacementReleased, RunPlaced
+from core.messages.deployments import DeploymentEnded, DeploymentScaled, DeploymentSubmitted
+from core.messages.fleet import NodeRegistered
+from core.messages.scheduling import (
+    PlacementPassed,
+    PlacementQueued,
+    PlacementReleased,
+    RunEvicted,
+    RunPlaced,
+)
 from projections.catalog import Catalog
 from projections.containers import Container, Pool
+from projections.deployments import Deployment, Deployments
+from projections.hearts import Hearts
 from projections.scheduling import Place, Queue, Run
 from projections.views import Views
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 GOOD_RUN_MS = 60_000
@@ -38,7 +50,12 @@ Turn = (
     | ImageDeleted
     | PlacementQueued
     | RunPlaced
+    | RunEvicted
     | PlacementReleased
+    | PlacementPassed
+    | DeploymentSubmitted
+    | DeploymentScaled
+    | DeploymentEnded
     | ContainerCreated
     | RunRequested
     | StopRequested
@@ -79,17 +96,24 @@ class Retired(Struct, frozen=True):
 class Pending:
     """Reads the projections it is given, which must have been told of each event before it.
 
-    `placements` are runs that have not asked for a place, `unplaced_stops` runs that shall
-    stop and that no node knows of, `releases` places of runs that are over, `restarts` runs
-    that ended unasked, `deletions` containers whose image is gone.
+    `replicas` are containers to be created for their deployments, `placements` runs that
+    have not asked for a place, `unplaced_stops` runs that shall stop and that no node
+    knows of, `releases` places of runs that are over, `passes` those of runs after which
+    there will be another, `restarts` runs that ended unasked, `deletions` containers whose
+    image or deployment is gone.
     """
 
-    def __init__(self, catalog: Catalog, containers: Pool, scheduling: Queue) -> None:
+    def __init__(
+        self, catalog: Catalog, containers: Pool, scheduling: Queue, deployments: Deployments
+    ) -> None:
         self._catalog, self._containers, self._scheduling = catalog, containers, scheduling
+        self._deployments = deployments
         self.launches: dict[str, Launched] = {}
+        self.replicas: dict[str, Deployment] = {}
         self.placements: dict[str, Container] = {}
         self.unplaced_stops: dict[str, Container] = {}
         self.releases: dict[Run, Place] = {}
+        self.passes: dict[Run, Place] = {}
         self.restarts: dict[str, Ended] = {}
         self.deletions: dict[str, Container] = {}
         self.retirements: dict[str, Retired] = {}
@@ -99,27 +123,42 @@ class Pending:
 
     def apply(self, tenant: str, position: int, event: Turn) -> None:
         match event:
-            case RunRequested() | RunPlaced() | ContainerStarted() | DeletionRequested():
+            case RunPlaced() | ContainerStarted() | DeletionRequested():
                 self._review(event.container_id)
+            case RunRequested(container_id=id):
+                self._review(id)
+                self._review_places(id)
             case ContainerStopped(container_id=id, run=run):
                 self._count(event)
                 self._review(id)
-                self._review_place(id, run)
-            case PlacementQueued(container_id=id, run=run):
+                self._review_places(id)
+            case PlacementQueued(container_id=id):
                 self._review(id)
-                self._review_place(id, run)
-            case PlacementReleased(container_id=id, run=run):
-                self.releases.pop((id, run), None)
-                self._review(id)
+                self._review_places(id)
+            case PlacementReleased(container_id=id, run=run) | PlacementPassed(container_id=id, run=run):
+                self._settled(id, run)
+            case RunEvicted(container_id=id, run=run):
+                self._settled(id, run)
             case StopRequested(container_id=id):
                 self._failures.pop(id, None)
                 self._review(id)
+                self._review_places(id)
             case ContainerCreated(container_id=id):
                 self.launches.pop(id, None)
+                self.replicas.pop(id, None)
                 self._review(id)
+            case DeploymentSubmitted(deployment_id=id, replicas=replicas):
+                self._replicate(id, [f"{id}-{number}" for number in range(1, replicas + 1)])
+            case DeploymentScaled(deployment_id=id, added=added, removed=removed):
+                self._replicate(id, added)
+                self._dismiss(removed)
+            case DeploymentEnded(deployment_id=id):
+                if deployment := self._deployments.deployment(id):
+                    self._dismiss(deployment.containers)
             case ContainerDeleted(container_id=id, image_id=image_id):
                 self._failures.pop(id, None)
                 self._review(id)
+                self._review_places(id)
                 if image := self._catalog.image(image_id):
                     self._gone.setdefault(image_id, set()).add(id)
                     if id in image.instances:
@@ -141,32 +180,75 @@ class Pending:
         elif self._containers.container(id) is None:
             self.launches[id] = Launched(tenant, instance, event)
 
+    def _replicate(self, deployment_id: str, container_ids: Iterable[str]) -> None:
+        if deployment := self._deployments.deployment(deployment_id):
+            unknown = [id for id in container_ids if self._containers.container(id) is None]
+            self.replicas |= dict.fromkeys(unknown, deployment)
+
+    def _dismiss(self, container_ids: Iterable[str]) -> None:
+        for id in container_ids:
+            self.replicas.pop(id, None)
+            self._review(id)
+            for run in [run for run in (*self.releases, *self.passes) if run[0] == id]:
+                self._settled(*run)
+
+    def _settled(self, container_id: str, run: int) -> None:
+        self.releases.pop((container_id, run), None)
+        self.passes.pop((container_id, run), None)
+        self._review(container_id)
+        self._review_places(container_id)
+
     def _review(self, container_id: str) -> None:
         """Which lists the container belongs on follows from what it is, not from how it came to be."""
         c = self._containers.container(container_id)
         placing = stopping = orphaned = restarting = False
         if c is not None:
-            orphaned = c.image_id in self._deleted_images and not c.deleting
+            orphaned = not c.deleting and (c.image_id in self._deleted_images or self._is_superfluous(c))
             if c.status == "stopped":
-                restarting = c.wanted
+                restarting = c.wanted and not self._is_superfluous(c)
             elif c.run:
                 place = self._scheduling.place(container_id, c.run)
-                placing = c.wanted and place is None
+                leaving = self._scheduling.is_leaving(container_id, c.run)
+                placing = c.wanted and place is None and not leaving and c.deployment_id is None
                 unplaced = c.status != "running" and (place is None or place.node_id is None)
-                stopping = unplaced and not c.wanted
+                stopping = unplaced and not c.wanted and not leaving
         _keep(self.placements, container_id, c if placing else None)
         _keep(self.unplaced_stops, container_id, c if stopping else None)
         _keep(self.deletions, container_id, c if orphaned else None)
         _keep(self.restarts, container_id, self._ended(c) if c and restarting else None)
 
-    def _review_place(self, container_id: str, run: int) -> None:
-        """A place is to be given back once its run is over, or if there is no such container."""
-        c, place = self._containers.container(container_id), self._scheduling.place(container_id, run)
-        if place and (c is None or run < c.run or (run == c.run and c.status == "stopped")):
-            self.releases[container_id, run] = place
+    def _is_superfluous(self, c: Container) -> bool:
+        """A replica of a deployment that has ended, or that is smaller by now."""
+        if c.deployment_id is None:
+            return False
+        deployment = self._deployments.deployment(c.deployment_id)
+        return (
+            deployment is None
+            or deployment.outcome is not None
+            or c.container_id not in deployment.containers
+        )
+
+    def _review_places(self, container_id: str) -> None:
+        """A place goes with its run; but to the next one, where there will be one.
+
+        Only its deployment gives back what a replica has.
+        """
+        c = self._containers.container(container_id)
+        for place in self._scheduling.places(container_id):
+            run, releasing, passing = (container_id, place.run), False, False
+            if place.deployment_id is not None:
+                stopped = c is not None and c.status == "stopped" and c.wanted
+                passing = c is not None and (place.run < c.run or (place.run == c.run and stopped))
+            elif c is None or place.run < c.run:
+                releasing = True
+            elif c.status == "stopped":
+                passing = c.wanted and place.run == c.run
+                releasing = not c.wanted
+            _keep(self.releases, run, place if releasing else None)
+            _keep(self.passes, run, place if passing else None)
 
     def _ended(self, c: Container) -> Ended:
-        failures = self._failures.get(c.container_id, 1)
+        failures = 0 if c.ending == "evicted" else self._failures.get(c.container_id, 1)
         return Ended(c.tenant, c.container_id, c.run, c.stopped_ms or 0, failures)
 
     def _count(self, event: ContainerStopped) -> None:
@@ -174,6 +256,8 @@ class Pending:
         c = self._containers.container(id)
         if c is None or not c.wanted:
             self._failures.pop(id, None)
+            return
+        if event.ending == "evicted":
             return
         lived_ms = event.at_ms - c.started_ms if c.started_ms is not None else 0
         self._failures[id] = 1 if lived_ms > GOOD_RUN_MS else self._failures.get(id, 0) + 1
@@ -191,15 +275,20 @@ class Pending:
 
 
 class Outlook(Views):
-    """Views that also show what is to be done."""
+    """Views that also show what is to be done, and who is alive to do it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.pending = Pending(self.catalog, self.containers, self.scheduling)
+        self.pending = Pending(self.catalog, self.containers, self.scheduling, self.deployments)
+        self.hearts = Hearts()
+        self.tell(self._returned, NodeRegistered)
         self.tell(self.pending.apply, Turn)
 
+    def _returned(self, tenant: str, position: int, event: NodeRegistered) -> None:
+        self.hearts.heard(event.node_id, event.at_ms)
 
-def _keep(things: dict[str, T], key: str, thing: T | None) -> None:
+
+def _keep(things: dict[K, T], key: K, thing: T | None) -> None:
     if thing is not None:
         things[key] = thing
     elif things:

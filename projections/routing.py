@@ -2,7 +2,7 @@
 
 Rebuilt from the whole log at every start, and asked on every proxied request;
 so it lives in memory and keeps no file. A container leaves the table when it is
-wished to stop, before it does.
+wished to stop or has to make room, before it does.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from core.messages.containers import (
     RunRequested,
     StopRequested,
 )
+from core.messages.scheduling import RunEvicted
 
 
 class Route(Struct, frozen=True):
@@ -80,7 +81,10 @@ class RoutingTable:
         return [self._routes, self._images, self._started, self._ready]
 
     def apply(
-        self, tenant: str, position: int, event: ContainersEvent | ImageRegistered | ImageDeleted
+        self,
+        tenant: str,
+        position: int,
+        event: ContainersEvent | ImageRegistered | ImageDeleted | RunEvicted,
     ) -> None:
         match event:
             case ContainerStarted(container_id=id):
@@ -93,6 +97,9 @@ class RoutingTable:
                     self._in_turn.pop(image_id, None)
             case ContainerStopped(container_id=id) | StopRequested(container_id=id):
                 self._withdraw(id)
+            case RunEvicted(container_id=id, run=run):
+                if (backend := self._started.get(id)) and backend.run == run:
+                    self._withdraw(id)
             case ContainerCreated(container_id=id, image_id=image_id):
                 self._images[id] = image_id
             case RunRequested(container_id=id) | DeletionRequested(container_id=id):

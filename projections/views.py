@@ -21,12 +21,14 @@ import structlog
 from core.log import Log, Recorded, Unavailable
 from core.messages.billing import BillingEvent
 from core.messages.catalog import CatalogEvent, ImageDeleted, ImageRegistered
-from core.messages.containers import ContainersEvent
+from core.messages.containers import ContainerDeleted, ContainersEvent, ContainerStopped
+from core.messages.deployments import DeploymentsEvent
 from core.messages.fleet import FleetEvent
 from core.messages.identity import IdentityEvent
-from core.messages.scheduling import RunPlaced, SchedulingEvent
+from core.messages.scheduling import RunEvicted, RunPlaced, SchedulingEvent
 from projections.catalog import Catalog
 from projections.containers import Pool
+from projections.deployments import Deployments
 from projections.fleet import Fleet
 from projections.identity import Identity
 from projections.prices import Prices
@@ -47,8 +49,9 @@ class Views:
         self.position = 0
         self.identity = Identity()
         self.catalog = Catalog()
-        self.containers = Pool()
         self.scheduling = Queue()
+        self.deployments = Deployments()
+        self.containers = Pool(self.scheduling.placement)
         self.fleet = Fleet()
         self.routing = RoutingTable()
         self.prices = Prices()
@@ -56,10 +59,11 @@ class Views:
         for apply, events in (
             (self.identity.apply, IdentityEvent),
             (self.catalog.apply, CatalogEvent),
-            (self.scheduling.apply, SchedulingEvent),
-            (self.containers.apply, ContainersEvent | RunPlaced),
+            (self.scheduling.apply, SchedulingEvent | ContainerStopped | ContainerDeleted),
+            (self.deployments.apply, DeploymentsEvent),
+            (self.containers.apply, ContainersEvent | RunPlaced | RunEvicted),
             (self.fleet.apply, FleetEvent),
-            (self.routing.apply, ContainersEvent | ImageRegistered | ImageDeleted),
+            (self.routing.apply, ContainersEvent | ImageRegistered | ImageDeleted | RunEvicted),
             (self.prices.apply, BillingEvent),
         ):
             self.tell(apply, events)
@@ -110,6 +114,7 @@ class Views:
             "identity": self.identity.state,
             "catalog": self.catalog.state,
             "containers": self.containers.state,
+            "deployments": self.deployments.state,
             "scheduling": self.scheduling.state,
             "fleet": self.fleet.state,
             "routing": self.routing.state,

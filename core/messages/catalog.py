@@ -10,7 +10,20 @@ from typing import Annotated, NewType
 
 from msgspec import Meta, Struct
 
-from core.message import Command, Event, Invalid, MiB, MilliCpu, Millis, Port, Rejection, Text, Token, Unknown
+from core.message import (
+    Command,
+    Event,
+    GpuModel,
+    Invalid,
+    MiB,
+    MilliCpu,
+    Millis,
+    Port,
+    Rejection,
+    Text,
+    Token,
+    Unknown,
+)
 
 ImageId = NewType("ImageId", str)
 Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*\Z")]
@@ -54,8 +67,13 @@ Source = Reference | Archive | SavedImage
 
 
 class Resources(Struct, frozen=True, forbid_unknown_fields=True):
+    """Thousandths of a CPU, MiB, GPUs and thousandths of each; of any model, if none is named."""
+
     cpu_milli: MilliCpu = 500
     memory_mib: MiB = 512
+    gpus: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    gpu_milli: Annotated[int, Meta(ge=1, le=1000)] = 1000
+    gpu_models: Annotated[tuple[GpuModel, ...], Meta(max_length=16)] = ()
 
 
 class Instance(Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,25 +12,28 @@ from msgspec import Meta
 
 from core.message import Command, Event, Millis, Port, Rejection, Text, Token, Unknown
 from core.messages.catalog import Hostname, Name, Resources
+from core.messages.deployments import Ref
 from core.messages.scheduling import Run
 
 ContainerId = NewType("ContainerId", str)
-Ending = Literal["stopped", "exited", "oom", "lost", "unstartable"]
-"""Why a run ended: as asked; by itself; out of memory; vanished behind our back; never came to life."""
+Ending = Literal["stopped", "exited", "oom", "lost", "unstartable", "evicted"]
+"""Why a run ended: as asked; by itself; out of memory; vanished behind our back; never came to life;
+had to make room."""
 
 
 class CreateContainer(Command):
-    """Creates it and asks for its first run."""
+    """Creates it and asks for its first run. The place of a deployment's replica is the deployment's."""
 
     container_id: Token
     image_id: Token
     name: Name
-    ref: Name
+    ref: Ref
     hostname: Hostname | None
     resources: Resources
     port: Port
     owner: Token
     at_ms: Millis
+    deployment_id: Token | None = None
 
 
 class StartContainer(Command):
@@ -95,6 +98,7 @@ class ContainerCreated(Event):
     port: int
     owner: str
     at_ms: int
+    deployment_id: str | None = None
 
 
 class RunRequested(Event):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NewType
+from typing import Annotated, NewType
 
-from core.message import Command, Event, MiB, MilliCpu, Millis, Text, Token, Unknown
+from msgspec import Meta
+
+from core.message import AnyGpuModel, Command, Event, MiB, MilliCpu, Millis, Text, Token, Unknown
 
 NodeId = NewType("NodeId", str)
 
 
 class RegisterNode(Command):
-    """A node says what it is, at every start of its agent; only what changed becomes an event."""
+    """A node says what it is, at every start of its agent; only what changed becomes an event.
+
+    One that was lost has returned by that.
+    """
 
     node_id: Token
     cluster_id: Token
@@ -19,6 +24,8 @@ class RegisterNode(Command):
     cpu_milli: MilliCpu
     memory_mib: MiB
     at_ms: Millis
+    gpus: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    gpu_model: AnyGpuModel = ""
 
 
 class CordonNode(Command):
@@ -26,7 +33,23 @@ class CordonNode(Command):
     at_ms: Millis
 
 
+class DrainNode(Command):
+    """A cordon, and what the node runs goes elsewhere."""
+
+    node_id: Token
+    at_ms: Millis
+
+
 class UncordonNode(Command):
+    """Ends a drain, too."""
+
+    node_id: Token
+    at_ms: Millis
+
+
+class LoseNode(Command):
+    """Nothing has been heard of its agent for too long."""
+
     node_id: Token
     at_ms: Millis
 
@@ -39,10 +62,19 @@ class NodeRegistered(Event):
     cpu_milli: int
     memory_mib: int
     at_ms: int
+    gpus: int = 0
+    gpu_model: str = ""
 
 
 class NodeCordoned(Event):
     """The node keeps what it runs and takes nothing new."""
+
+    node_id: NodeId
+    at_ms: int
+
+
+class NodeDrained(Event):
+    """The node is cordoned, and what it runs goes elsewhere."""
 
     node_id: NodeId
     at_ms: int
@@ -53,9 +85,16 @@ class NodeUncordoned(Event):
     at_ms: int
 
 
+class NodeLost(Event):
+    """What it ran is run elsewhere, until it is registered again."""
+
+    node_id: NodeId
+    at_ms: int
+
+
 class NodeIsUnknown(Unknown):
     """No node has been registered under this name."""
 
 
-FleetCommand = RegisterNode | CordonNode | UncordonNode
-FleetEvent = NodeRegistered | NodeCordoned | NodeUncordoned
+FleetCommand = RegisterNode | CordonNode | DrainNode | UncordonNode | LoseNode
+FleetEvent = NodeRegistered | NodeCordoned | NodeDrained | NodeUncordoned | NodeLost

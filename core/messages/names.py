@@ -11,7 +11,7 @@ from urllib.parse import quote
 from core.message import Command, Event, Rejection, Token
 
 NameId = NewType("NameId", str)
-Kind = Literal["username", "email", "organization", "hostname", "cluster"]
+Kind = Literal["username", "email", "organization", "hostname", "cluster", "deployment"]
 
 
 def name_id(kind: Kind, name: str) -> NameId:

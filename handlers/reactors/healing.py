@@ -1,4 +1,4 @@
-"""Healing: what ended unasked runs again, soon at first and then less and less often."""
+"""Healing: what ended unasked runs again, soon at first and then less and less often; the evicted at once."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ def plan(views: Outlook, now_ms: int) -> list[Wish]:
 
 
 def back_off_ms(in_a_row: int) -> int:
-    """How long to wait after so many failures: 1 s, 2 s, 4 s, up to five minutes."""
+    """How long to wait after so many failures: 1 s, 2 s, 4 s, up to five minutes; not at all after none."""
+    if not in_a_row:
+        return 0
     doublings = min(in_a_row - 1, BACK_OFF_MS_MAX.bit_length())
     return min(BACK_OFF_MS << doublings, BACK_OFF_MS_MAX)

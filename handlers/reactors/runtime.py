@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import structlog
 
 from core.commands import Commands, Declined
 from core.log import Log, Unavailable
-from handlers.reactors import capacity, cleanup, healing, launching, placement, stopping
+from handlers.reactors import capacity, cleanup, healing, launching, loss, placement, stopping
 from handlers.reactors.wish import Plan, Wish
+from projections.hearts import Hearts
 from projections.pending import Outlook
 from projections.views import follow
 
 log = structlog.get_logger(__name__)
 
 PLANS: dict[str, Plan] = {
+    "loss": loss.plan,
     "capacity": capacity.plan,
     "launching": launching.plan,
     "placement": placement.plan,
@@ -38,22 +40,30 @@ IDLE_SHARE = 3
 """For each second of planning so many seconds of not planning: a large plan is not made for each event."""
 
 Clock = Callable[[], int]
+Listen = Callable[[Hearts], Awaitable[None]]
 
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-async def run(history: Log, commands: Commands, clock: Clock = now_ms) -> None:
-    """Carry out the plans, for ever. One process at a time should (two do no harm, and twice the work)."""
+async def run(history: Log, commands: Commands, clock: Clock = now_ms, listen: Listen | None = None) -> None:
+    """Carry out the plans, for ever. One process at a time should (two do no harm, and twice the work).
+
+    `listen` is told of the agents' signs of life; without, no node is ever given up.
+    """
     views = Outlook()
     async with asyncio.TaskGroup() as group:
         group.create_task(follow(history, views))
         await _catch_up(history, views)
+        if listen is not None:
+            await listen(views.hearts)
+            views.hearts.listen(clock())
         reactors = Reactors(views, commands, group, clock)
         loop = asyncio.get_running_loop()
         while True:
             seen, began = views.position, loop.time()
+            views.hearts.look(clock())
             reactors.react()
             await asyncio.sleep((loop.time() - began) * IDLE_SHARE)
             with suppress(TimeoutError):

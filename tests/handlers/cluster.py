@@ -38,15 +38,21 @@ def lost(cluster: Cluster) -> Iterator[str]:
 
 
 def inverted(cluster: Cluster) -> Iterator[str]:
-    """Somebody waits for what is free, or held by less urgent work that may be evicted."""
+    """Somebody waits for what is free, or held by less urgent work that may be evicted.
+
+    A gang may, and who has used up its quota.
+    """
     for key in cluster.books.waiting:
         request = cluster.requests[key]
         barred = barred_to(cluster, request)
+        if cluster.books.accounts.exceeded(request.tenant, request.need):
+            continue
         for node_id in cluster.nodes:
             if request.gang or node_id in barred:
                 continue
             runs = [run for run in on(cluster, node_id) if run.yields_to(request.priority)]
-            allowed = len(runs) <= VICTIMS_MAX and not any(run.gang for run in runs)
+            few = cluster.strict or len(runs) <= VICTIMS_MAX
+            allowed = few and not any(run.gang for run in runs)
             if left(cluster, node_id, runs if allowed else ()).fits(request.need):
                 yield f"{key} waits for what less urgent work holds on {node_id}"
 

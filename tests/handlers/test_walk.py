@@ -392,3 +392,15 @@ def test_a_torn_gang_is_noticed() -> None:
     cluster.books.ask(Request("usr_ada", "t2", 1, 1000, 1000, gang="g", gang_size=2))
     cluster.books.place("t1/1", "node-0", (), 0)
     assert broken_rules(cluster) == ["the gang g is torn"]
+
+
+def test_what_is_kept_free_for_one_is_free_for_whoever_stands_before_it_in_its_line() -> None:
+    """Else neither could have it: the one is not first, the other was barred."""
+    cluster = home(units(10), units(10))
+    asks(cluster, "first", 10, 5)
+    asks(cluster, "stays", 9, 5, preemptible=False)
+    asks(cluster, "holder", 10, 5)
+    cluster.now_ms = RESERVE_AFTER_MS
+    assert told(cluster) == ["holder reserves"]
+    assert asks(cluster, "urgent", 10, 9) == ["first goes", "urgent runs"]
+    assert ends(cluster, "stays") == ["first runs"]

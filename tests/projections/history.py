@@ -31,10 +31,13 @@ from core.messages.containers import (
     StartContainer,
     StopContainer,
 )
+from core.messages.deployments import EndDeployment, ScaleDeployment, Share, SubmitDeployment
 from core.messages.fleet import CordonNode, RegisterNode, UncordonNode
 from core.messages.scheduling import (
+    ClearNode,
     CreateCluster,
     OfferNode,
+    PassPlacement,
     ReleasePlacement,
     RequestPlacement,
     WithdrawNode,
@@ -121,11 +124,19 @@ def container(name: str, image_id: str = "img_a", tenant: str = ADA) -> CreateCo
     return CreateContainer(f"ctr_{name}", image_id, name, "web:1", None, SMALL, 8080, tenant, 0)
 
 
-_container = st.sampled_from([f"ctr_{name}" for name in "abcd"])
+def replica(container_id: str) -> CreateContainer:
+    deployment_id = container_id.rpartition("-")[0]
+    size = Resources(cpu_milli=100 if deployment_id == "dep_a" else 200, memory_mib=64)
+    return CreateContainer(
+        container_id, deployment_id, container_id, "web:1", None, size, 8080, ADA, 0, deployment_id
+    )
+
+
+_container = st.sampled_from([*(f"ctr_{name}" for name in "abcd"), "dep_a-1", "dep_b-1"])
 _run = st.integers(1, 3)
 _node = st.sampled_from(["node-1", "node-2"])
 _image = st.sampled_from(["img_a", "img_b"])
-_endings = st.sampled_from(["stopped", "exited", "oom", "lost", "unstartable"])
+_endings = st.sampled_from(["stopped", "exited", "oom", "lost", "unstartable", "evicted"])
 _zero = st.just(0)
 _commands = st.one_of(
     st.sampled_from([image("a", hostname="a.example"), image("b", hostname="b.example", most=2)]),
@@ -167,6 +178,23 @@ _commands = st.one_of(
         _zero,
     ),
     st.builds(ReleasePlacement, st.just("default"), _container, _run),
+    st.builds(PassPlacement, st.just("default"), _container, _run, _zero),
+    st.builds(ClearNode, st.just("default"), _node, st.sampled_from(["drained", "lost"]), _zero),
+    st.sampled_from(
+        [
+            SubmitDeployment("default", "dep_a", ADA, "a", "web:1", ADA, 0, Share(100, 64), replicas=2),
+            SubmitDeployment("default", "dep_b", ADA, "b", "web:1", ADA, 0, Share(200, 64), priority=900),
+        ]
+    ),
+    st.builds(replica, st.sampled_from(["dep_a-1", "dep_a-2", "dep_b-1"])),
+    st.builds(ScaleDeployment, st.just("default"), st.just("dep_a"), _run, _zero),
+    st.builds(
+        EndDeployment,
+        st.just("default"),
+        st.sampled_from(["dep_a", "dep_b"]),
+        st.sampled_from(["completed", "cancelled"]),
+        _zero,
+    ),
     st.builds(PublishPrices, st.just("standard"), st.integers(0, 10**9), _zero, _zero),
 )
 _steps = st.builds(Step, st.just(ADA), _commands, st.integers(0, 200_000))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from hypothesis import given, settings
+from msgspec.structs import replace
 
 from core.contexts import PLATFORM
 from core.message import Command
-from core.messages.catalog import DeleteImage, Instance, LaunchInstances, RetireInstance
+from core.messages.catalog import DeleteImage, Instance, LaunchInstances, Resources, RetireInstance
 from core.messages.containers import (
     CreateContainer,
     DeleteContainer,
@@ -17,17 +18,24 @@ from core.messages.containers import (
     StartContainer,
     StopContainer,
 )
-from core.messages.fleet import CordonNode, RegisterNode, UncordonNode
+from core.messages.deployments import EndDeployment, ScaleDeployment, Share, SubmitDeployment
+from core.messages.fleet import CordonNode, DrainNode, LoseNode, RegisterNode, UncordonNode
 from core.messages.scheduling import (
+    VIRTUAL,
+    CarryNode,
+    ClearNode,
     CreateCluster,
     OfferNode,
+    PassPlacement,
     ReleasePlacement,
     RequestPlacement,
+    Totals,
     WithdrawNode,
 )
-from handlers.reactors import capacity, cleanup, healing, launching, placement, stopping
+from handlers.reactors import capacity, cleanup, healing, launching, loss, placement, stopping
 from handlers.reactors.runtime import PLANS
 from handlers.reactors.wish import Plan, Wish
+from projections.containers import Container
 from projections.pending import Outlook
 from tests.projections.history import ADA, SMALL, History, container, histories, image
 
@@ -89,11 +97,139 @@ def test_every_run_asks_for_a_place_once_there_is_a_cluster() -> None:
 
 
 def test_the_place_of_a_run_that_ended_is_given_back() -> None:
-    platform = Platform(create_cluster, container("a"), request, *run_of("ctr_a", 1, 0, 9))
+    stop = StopContainer("ctr_a", 8)
+    platform = Platform(create_cluster, container("a"), request, stop, *run_of("ctr_a", 1, 0, 9))
     release = ReleasePlacement("default", "ctr_a", 1)
     assert platform.wished(placement.plan) == [release]
     platform.do(release)
     assert platform.wished(placement.plan) == []
+
+
+def test_the_place_of_a_run_after_which_there_will_be_another_is_handed_on() -> None:
+    platform = Platform(create_cluster, container("a"), request, *run_of("ctr_a", 1, 0, 9))
+    handed = PassPlacement("default", "ctr_a", 1, 0)
+    assert platform.wished(placement.plan) == [handed]
+    platform.do(handed, RestartContainer("ctr_a", 1, 9))
+    assert platform.wished(placement.plan) == []
+    assert platform.wished(healing.plan, HOUR_MS) == []
+
+
+def test_a_place_that_was_handed_on_is_given_back_when_nobody_wants_it_any_more() -> None:
+    platform = Platform(create_cluster, container("a"), request, *run_of("ctr_a", 1, 0, 9))
+    platform.do(PassPlacement("default", "ctr_a", 1, 0), StopContainer("ctr_a", 10))
+    assert platform.wished(placement.plan) == [ReleasePlacement("default", "ctr_a", 2)]
+
+
+deployment = SubmitDeployment("default", "dep_a", ADA, "a", "web:1", ADA, 0, Share(500, 512), replicas=2)
+urgent = SubmitDeployment("default", "dep_b", ADA, "b", "web:1", ADA, 0, Share(1000, 512), priority=900)
+replica = CreateContainer(
+    *("dep_a-1", "dep_a", "dep_a-1", "web:1", None, Resources(500, 512), 8080, ADA, 0), deployment_id="dep_a"
+)
+other_replica = replace(replica, container_id="dep_a-2", name="dep_a-2")
+
+
+def test_every_replica_of_a_deployment_becomes_a_container_that_asks_for_no_place() -> None:
+    platform = Platform(create_cluster, offer, deployment)
+    assert platform.wished(launching.plan) == [replica, other_replica]
+    platform.do(replica, other_replica)
+    assert platform.wished(launching.plan) == platform.wished(placement.plan) == []
+    assert platform.views.containers.container("dep_a-1").status == "starting"  # type: ignore[union-attr]
+
+
+def test_who_was_evicted_runs_again_without_a_pause_and_its_failures_do_not_count() -> None:
+    platform = Platform(create_cluster, offer, deployment, replica, other_replica, urgent)
+    started, _ = run_of("dep_a-1", 1, 0, 0)
+    platform.do(started, ReportStopped("dep_a-1", 1, "evicted", 143, "", 5))
+    assert platform.wished(healing.plan, 5) == [RestartContainer("dep_a-1", 1, 5)]
+    platform.do(RestartContainer("dep_a-1", 1, 5))
+    assert platform.views.containers.container("dep_a-1").status == "pending"  # type: ignore[union-attr]
+    assert platform.wished(placement.plan) == []
+
+
+def test_the_place_of_a_replica_is_never_given_back_by_itself() -> None:
+    """Only its deployment does; a replica that crashes, or can not start, keeps it."""
+    platform = Platform(create_cluster, offer, deployment, replica, other_replica)
+    platform.do(ReportStopped("dep_a-1", 1, "unstartable", -1, "no such image", 5))
+    platform.do(*run_of("dep_a-2", 1, 0, 5))
+    assert platform.wished(placement.plan) == [PassPlacement("default", "dep_a-2", 1, 0)]
+    platform.do(StopContainer("dep_a-2", 6))
+    assert platform.wished(placement.plan) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "gone"),
+    [
+        (EndDeployment("default", "dep_a", "completed", 9), ["dep_a-1", "dep_a-2"]),
+        (ScaleDeployment("default", "dep_a", 1, 9), ["dep_a-2"]),
+    ],
+)
+def test_replicas_that_are_not_wanted_any_more_are_deleted(change: Command, gone: list[str]) -> None:
+    platform = Platform(create_cluster, offer, deployment, replica, other_replica)
+    platform.do(change)
+    assert platform.wished(cleanup.plan) == [DeleteContainer(id, 0) for id in gone]
+    late = Platform(create_cluster, offer, deployment, change, replica, other_replica)
+    assert late.wished(cleanup.plan) == [DeleteContainer(id, 0) for id in gone]
+    assert [wish for wish in late.wished(launching.plan)] == []
+
+
+def test_a_drained_node_is_cleared_and_offered_again_after_the_drain() -> None:
+    platform = Platform(create_cluster, register_node, offer, container("a"), request, DrainNode("node-1", 1))
+    clear = ClearNode("default", "node-1", "drained", 0)
+    assert platform.wished(capacity.plan) == [clear]
+    platform.do(clear)
+    assert platform.wished(capacity.plan) == []
+    platform.do(UncordonNode("node-1", 2))
+    assert platform.wished(capacity.plan) == [offer]
+
+
+def test_a_node_that_is_silent_for_long_is_lost_and_its_runs_end() -> None:
+    platform = Platform(create_cluster, register_node, offer, container("a"), request)
+    hearts = platform.views.hearts
+    assert platform.wished(loss.plan, HOUR_MS) == []
+    hearts.listen(0)
+    hearts.heard("node-1", 1000)
+    assert platform.wished(loss.plan, 1000 + loss.LOST_AFTER_MS) == []
+    lose = LoseNode("node-1", 1001 + loss.LOST_AFTER_MS)
+    assert platform.wished(loss.plan, 1001 + loss.LOST_AFTER_MS) == [lose]
+    platform.do(lose)
+    clear = ClearNode("default", "node-1", "lost", 0)
+    assert platform.wished(capacity.plan) == [clear]
+    platform.do(clear)
+    (wish,) = platform.wished(stopping.plan, 5)
+    assert isinstance(wish, ReportStopped)
+    assert (wish.container_id, wish.run, wish.ending) == ("ctr_a", 1, "lost")
+    platform.do(wish)
+    assert platform.wished(stopping.plan) == []
+    platform.do(register_node)
+    assert platform.wished(capacity.plan) == [offer]
+
+
+def test_nobody_is_blamed_for_the_time_we_did_not_look() -> None:
+    platform = Platform(create_cluster, register_node)
+    hearts = platform.views.hearts
+    hearts.listen(0)
+    hearts.look(1000)
+    hearts.look(HOUR_MS)
+    assert platform.wished(loss.plan, HOUR_MS + loss.LOST_AFTER_MS) == []
+    assert platform.wished(loss.plan, HOUR_MS + loss.LOST_AFTER_MS + 1) != []
+
+
+def test_a_cluster_of_totals_is_carried_by_a_machine_until_that_is_gone() -> None:
+    totals = CreateCluster("theirs", "theirs", 0, totals=Totals(1000, 1000))
+    platform = Platform(create_cluster, totals)
+    assert platform.wished(capacity.plan) == []
+    platform.do(register_node, offer)
+    carry = CarryNode("theirs", VIRTUAL, "node-1", 0)
+    assert platform.wished(capacity.plan) == [carry]
+    platform.do(carry)
+    assert platform.wished(capacity.plan) == []
+    second = replace(register_node, node_id="node-2")
+    platform.do(
+        second, replace(offer, node_id="node-2"), CordonNode("node-1", 1), WithdrawNode("default", "node-1")
+    )
+    assert platform.wished(capacity.plan) == []
+    platform.do(DrainNode("node-1", 2))
+    assert platform.wished(capacity.plan) == [replace(carry, carrier="node-2")]
 
 
 def test_a_place_asked_for_too_late_is_given_back() -> None:
@@ -274,6 +410,13 @@ def _ids(wishes: list[Wish]) -> set[str]:
     return {wish.command_id for wish in wishes}
 
 
+def _is_superfluous(views: Outlook, c: Container) -> bool:
+    deployment = views.deployments.of_container(c.container_id)
+    if c.deployment_id is None:
+        return False
+    return deployment is None or deployment.outcome is not None or c.container_id not in deployment.containers
+
+
 @given(histories)
 @settings(deadline=None)
 def test_what_is_pending_follows_from_what_is(history: History) -> None:
@@ -282,14 +425,18 @@ def test_what_is_pending_follows_from_what_is(history: History) -> None:
     for recorded in history.recorded:
         views.apply(recorded)
     containers, places = views.containers.of([ADA]), views.scheduling
-    alive = [c for c in containers if c.status != "stopped"]
+    alive = [c for c in containers if c.status != "stopped" and not places.is_leaving(c.container_id, c.run)]
     unplaced = [c for c in alive if c.status != "running" and not places.placement(c.container_id, c.run)]
     assert set(views.pending.placements) == {
-        c.container_id for c in alive if c.wanted and places.place(c.container_id, c.run) is None
+        c.container_id
+        for c in alive
+        if c.wanted and places.place(c.container_id, c.run) is None and c.deployment_id is None
     }
     assert set(views.pending.unplaced_stops) == {c.container_id for c in unplaced if not c.wanted}
     assert set(views.pending.restarts) == {
-        c.container_id for c in containers if c.status == "stopped" and c.wanted
+        c.container_id
+        for c in containers
+        if c.status == "stopped" and c.wanted and not _is_superfluous(views, c)
     }
     assert {
         place.container_id

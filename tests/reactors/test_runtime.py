@@ -105,9 +105,12 @@ async def test_a_run_that_ends_unasked_is_followed_by_another_one(platform: Plat
     await launch(platform, 1)
     await platform.reached(lambda: platform.running() == {("ctr_0", 1)})
     await platform.commands.send(ReportStopped("ctr_0", 1, "exited", 1, "", platform.now_ms), ADA)
-    await platform.reached(lambda: platform.running() == set())
-    platform.now_ms += 1_000
     await platform.reached(lambda: platform.running() == {("ctr_0", 2)})
+    ended = platform.views.containers.container("ctr_0")
+    assert ended is not None
+    assert (ended.run, ended.status) == (1, "stopped")
+    platform.now_ms += 1_000
+    await platform.reached(lambda: platform.views.containers.container("ctr_0").run == 2)  # type: ignore[union-attr]
 
 
 async def test_deleting_an_image_leaves_nothing_behind(platform: Platform) -> None:
@@ -149,7 +152,7 @@ async def test_a_refusal_is_an_answer_and_is_not_argued_with(platform: Platform)
     await launch(platform, 1)
     await platform.reached(lambda: platform.running() == {("ctr_0", 1)})
     await platform.commands.send(ReportStopped("ctr_0", 1, "exited", 1, "", platform.now_ms), ADA)
-    await platform.reached(lambda: platform.running() == set())
+    await platform.reached(lambda: platform.running() == {("ctr_0", 2)})
     platform.now_ms += 1_000
     async with asyncio.timeout(60):
         while not platform.wires.sent["RestartContainer:ctr_0:1"]:
