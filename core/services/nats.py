@@ -99,7 +99,8 @@ async def answers(url: str) -> None:
     """Returns when a server takes connections there. Raises `Fatal` if it will never do for us."""
     while True:
         try:
-            said = await asyncio.wait_for(info(url), 2)
+            async with asyncio.timeout(2):  # 3.11's wait_for may swallow a cancellation
+                said = await info(url)
             break
         except (OSError, TimeoutError):
             await asyncio.sleep(0.02)

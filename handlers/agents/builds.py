@@ -113,12 +113,12 @@ class Builder:
                     match source:
                         case Archive():
                             await self._fetch(source, file)
-                            context = await self._examined(file, "build")
+                            context = await self._examined(file, "build", image.tenant)
                             labels = {"stratus.image": image.image_id, "stratus.tenant": image.tenant}
                             lines = self._engine.build(context, ref, labels)
                         case SavedImage():
                             await self._fetch(source, file)
-                            lines = self._engine.load(await self._examined(file, "saved"), ref)
+                            lines = self._engine.load(await self._examined(file, "saved", image.tenant), ref)
                         case Reference():
                             raise BuildRefused(f"{source.ref}: is no upload")
                     async for line in lines:
@@ -144,7 +144,9 @@ class Builder:
         if digest.hexdigest() != source.sha256:
             raise BuildRefused("the upload is not the one that was registered")
 
-    async def _examined(self, file: IO[bytes], kind: Literal["build", "saved"]) -> AsyncIterator[bytes]:
+    async def _examined(
+        self, file: IO[bytes], kind: Literal["build", "saved"], tenant: str
+    ) -> AsyncIterator[bytes]:
         """The upload written anew, once it was found to be what it should be."""
         try:
             found = await asyncio.to_thread(examine, file)
@@ -153,7 +155,7 @@ class Builder:
         if found.kind != kind:
             raise BuildRefused(f"the upload is of the kind {found.kind!r}, not {kind!r}")
         for base in bases(found.dockerfile):
-            if await self._engine.image(base) is None:
+            if await self._engine.image(base, tenant) is None:
                 raise BuildRefused(f"FROM {base}: the node has no such image, and nothing is pulled")
         return _in_a_thread(repack(file, kind))
 
@@ -193,33 +195,45 @@ class Output:
 
 
 def bases(dockerfile: str) -> list[str]:
-    """The images a Dockerfile starts or copies from, as far as its text tells; without its own stages."""
+    """The images a Dockerfile starts or copies from, as far as its text tells; without its own stages.
+
+    One whose name can not be told stays as it was written, which no image is called.
+    """
     text = re.sub(r"\\[ \t]*\n", " ", re.sub(r"(?m)^[ \t]*#.*\n?", "", dockerfile))
     arguments: dict[str, str] = {}
     stages = {"scratch"}
     found: list[str] = []
     started = False
 
-    def need(word: str) -> None:
-        image = re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda m: arguments.get(m[1] or m[2], m[0]), word)
-        if image and image.lower() not in stages and "$" not in image and image not in found:
+    def expanded(word: str) -> str:
+        def value(m: re.Match[str]) -> str:
+            known = arguments.get(m["braced"] or m["bare"])
+            return known or m["default"] or (m[0] if known is None else "")
+
+        return re.sub(r"\$(?:\{(?P<braced>\w+)(?::-(?P<default>[^${}]*))?\}|(?P<bare>\w+))", value, word)
+
+    def need(image: str) -> None:
+        if image and image.lower() not in stages and image not in found:
             found.append(image)
 
     for line in text.splitlines():
         instruction, *words = line.split() or [""]
+        if instruction.upper() == "ONBUILD" and words:
+            instruction, *words = words
         names = [word for word in words if not word.startswith("--")]
         flags = dict(word[2:].split("=", 1) for word in words if word.startswith("--") and "=" in word)
         match instruction.upper():
             case "ARG" if names and not started:
                 name, _, value = names[0].partition("=")
-                arguments[name] = value.strip("\"'")
+                if "=" in names[0]:
+                    arguments[name] = expanded(value.strip("\"'"))
             case "FROM" if names:
                 started = True
-                need(names[0])
+                need(expanded(names[0]))
                 if len(names) == 3:
                     stages.add(names[2].lower())
             case "COPY" if not flags.get("from", "0").isdecimal():
-                need(flags["from"])
+                need(expanded(flags["from"]))
             case _:
                 pass
     return found

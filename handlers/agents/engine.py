@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal
+from urllib.parse import quote
 
 import aiodocker
 import aiohttp
@@ -30,6 +31,18 @@ FILES_MAX = 65536
 LOG_BYTES_MAX = 1 << 20
 BUILD_MEMORY_BYTES = 1 << 30
 CPU_PERIOD_US = 100_000
+CPU_MILLI_MIN = 10
+"""The kernel gives nobody less than a hundredth of a CPU, and the engine fails to start who asks for less."""
+
+HOSTNAME_MAX = 63
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?:{_LABEL}(?:\.{_LABEL})*(?::[0-9]+)?/)?{_PART}(?:/{_PART})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+    r"(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9A-Fa-f]{32,})?"
+)
 
 QUICK = aiohttp.ClientTimeout(total=60, sock_connect=5)
 ENDLESS = aiohttp.ClientTimeout(sock_connect=5)
@@ -58,7 +71,7 @@ class Machine(Struct, frozen=True):
 
 
 class Wanted(Struct, frozen=True):
-    """One run of a container, as it shall be."""
+    """One run of a container, as it shall be; `devices` are the machine's own numbers of its GPUs."""
 
     container_id: str
     run: int
@@ -68,6 +81,7 @@ class Wanted(Struct, frozen=True):
     port: int
     cpu_milli: int
     memory_mib: int
+    devices: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -91,11 +105,17 @@ class Actual(Struct, frozen=True):
 
 
 class Picture(Struct, frozen=True):
-    """An image the engine has."""
+    """An image the engine has, with all the names it is known by."""
 
     digest: str
     bytes: int
     read_only: bool
+    names: tuple[str, ...]
+
+
+def is_reference(text: str) -> bool:
+    """Whether an image could be called so; what could not is never asked for, for it may lead anywhere."""
+    return _REFERENCE.fullmatch(text) is not None
 
 
 class Engine:
@@ -121,6 +141,7 @@ class Engine:
             url="unix://localhost" if scheme == "unix" else url, connector=self._connector, timeout=QUICK
         )
         self._negotiated = False
+        self._cpu_milli: int | None = None
 
     async def close(self) -> None:
         await self._docker.close()
@@ -128,7 +149,8 @@ class Engine:
 
     async def machine(self) -> Machine:
         info = await self._ask("info")
-        return Machine(f"docker {info['ServerVersion']}", info["NCPU"] * 1000, info["MemTotal"] >> 20)
+        self._cpu_milli = info["NCPU"] * 1000
+        return Machine(f"docker {info['ServerVersion']}", self._cpu_milli, info["MemTotal"] >> 20)
 
     async def containers(self, changed: Collection[str] = ()) -> list[Actual]:
         """All of this node, running or not.
@@ -183,7 +205,7 @@ class Engine:
     async def create(self, wanted: Wanted, read_only: bool = False) -> str:
         """The runtime id of the new container, or of the one that was made for this run before."""
         try:
-            body = self._configuration(wanted, read_only)
+            body = self._configuration(wanted, read_only, await self._nano_cpus(wanted.cpu_milli))
             created = await self._ask("containers/create", "POST", params={"name": wanted.name}, data=body)
             return str(created["Id"])
         except EngineRefused as refused:
@@ -191,11 +213,21 @@ class Engine:
                 raise
             return existing.runtime_id
 
-    def _configuration(self, wanted: Wanted, read_only: bool) -> dict[str, Any]:
+    async def _nano_cpus(self, cpu_milli: int) -> int:
+        """More than the machine has is no limit, and refused; other clusters than its own count otherwise."""
+        most = self._cpu_milli or (await self.machine()).cpu_milli
+        return min(max(cpu_milli, CPU_MILLI_MIN), most) * 1_000_000
+
+    def _configuration(self, wanted: Wanted, read_only: bool, nano_cpus: int) -> dict[str, Any]:
         memory, files = wanted.memory_mib << 20, _clamped(resource.RLIMIT_NOFILE, FILES_MAX)
+        gpus = {
+            "Driver": "nvidia",
+            "DeviceIDs": [str(number) for number in wanted.devices],
+            "Capabilities": [["gpu"]],
+        }
         return {
             "Image": wanted.ref,
-            "Hostname": wanted.container_id,
+            "Hostname": wanted.container_id[:HOSTNAME_MAX],
             "Env": [f"PORT={wanted.port}"],
             "Labels": self._labels
             | {
@@ -206,10 +238,11 @@ class Engine:
                 "stratus.run": str(wanted.run),
             },
             "HostConfig": {
-                "NanoCpus": wanted.cpu_milli * 1_000_000,
+                "NanoCpus": nano_cpus,
                 "Memory": memory,
                 "MemorySwap": memory,  # or swap would double it
                 "PidsLimit": PIDS_MAX,
+                "DeviceRequests": [gpus] if wanted.devices else [],
                 "CapDrop": ["ALL"],
                 "SecurityOpt": ["no-new-privileges:true"],
                 "IpcMode": "private",
@@ -241,7 +274,8 @@ class Engine:
     async def limit(self, runtime_id: str, cpu_milli: int, memory_mib: int) -> None:
         """Give a container other limits, at once and while it runs."""
         memory = memory_mib << 20
-        body = {"NanoCpus": cpu_milli * 1_000_000, "Memory": memory, "MemorySwap": memory}
+        nano_cpus = await self._nano_cpus(cpu_milli)
+        body = {"NanoCpus": nano_cpus, "Memory": memory, "MemorySwap": memory}
         await self._ask(f"containers/{runtime_id}/update", "POST", data=body)
 
     async def logs(self, runtime: str, tail: int) -> list[str]:
@@ -277,15 +311,31 @@ class Engine:
                 yield json.loads(line)["Actor"]["ID"]
         raise EngineIsDown("the engine ended the stream of events")
 
-    async def image(self, ref: str) -> Picture | None:
+    async def image(self, ref: str, tenant: str | None = None) -> Picture | None:
+        """None if there is none; nor is there any for a `tenant` among what others have uploaded.
+
+        The engine also finds images by the beginning of their ids. So it is the names
+        of what was found that count: one of them must be for everybody, or the tenant's.
+        """
+        if not is_reference(ref) or (tenant is not None and self._is_of_another(ref, tenant)):
+            return None
         try:
-            image = await self._ask(f"images/{ref}/json")
+            image = await self._ask(f"images/{quote(ref, safe='/:@')}/json")
         except EngineRefused as refused:
             if refused.status in (400, 404):
                 return None
             raise
         labels = (image["Config"] or {}).get("Labels") or {}
-        return Picture(image["Id"], image["Size"], labels.get("stratus.read-only") == "true")
+        names = (*(image["RepoTags"] or ()), *(image["RepoDigests"] or ()))
+        if tenant is not None and all(self._is_of_another(name, tenant) for name in names):
+            return None
+        return Picture(image["Id"], image["Size"], labels.get("stratus.read-only") == "true", names)
+
+    def _is_of_another(self, name: str, tenant: str) -> bool:
+        """Whether it names an upload, and not one of this tenant to this platform."""
+        path = re.sub(r"^((index\.)?docker\.io|localhost)/", "", name)
+        own = rf"stratus/{re.escape(tenant.lower())}/[^/:@]+:{re.escape(self._platform)}"
+        return re.match("stratus/[^/]+/", path) is not None and re.fullmatch(own, path) is None
 
     def ref(self, tenant: str, image_id: str) -> str:
         """What the engine shall know an uploaded image by, whatever its upload calls itself."""
@@ -342,7 +392,7 @@ class Engine:
 
     async def forget(self, ref: str) -> None:
         """Untag an image and remove what nobody else uses of it. Nothing, if it is gone or needed."""
-        await self._ask_if_there(f"images/{ref}", "DELETE")
+        await self._ask_if_there(f"images/{quote(ref, safe='/:@')}", "DELETE")
 
     async def _ask_if_there(self, path: str, method: str, **about: Any) -> None:
         try:

@@ -20,6 +20,7 @@ import msgspec
 import structlog
 import uvloop
 from msgspec import Struct
+from msgspec.structs import replace
 from nats.aio.msg import Msg
 
 from core import telemetry
@@ -31,16 +32,19 @@ from core.message import Command
 from core.messages.catalog import Reference
 from core.messages.containers import Ending, ReportReady, ReportStarted, ReportStopped
 from core.messages.fleet import RegisterNode
-from core.messages.scheduling import CreateCluster
+from core.messages.scheduling import VIRTUAL, Cause, CreateCluster
 from core.objects import Objects
 from core.services.docker import platform_id
 from core.settings import Settings
+from handlers.agents import gpus
 from handlers.agents.builds import Builder
 from handlers.agents.convergence import (
+    Evict,
     Key,
     Probe,
     Remove,
     SayEnded,
+    SayEvicted,
     SayGone,
     SayStarted,
     Start,
@@ -48,7 +52,16 @@ from handlers.agents.convergence import (
     Stop,
     plan,
 )
-from handlers.agents.engine import Actual, BuildRefused, Engine, EngineIsDown, EngineRefused, Wanted
+from handlers.agents.engine import (
+    Actual,
+    BuildRefused,
+    Engine,
+    EngineIsDown,
+    EngineRefused,
+    Wanted,
+    is_reference,
+)
+from handlers.agents.heartbeat import Heart
 from projections.containers import Container
 from projections.views import Views, follow
 
@@ -56,6 +69,10 @@ log = structlog.get_logger(__name__)
 
 CATCH_UP_S = 300
 RESYNC_S = 10
+GRACE_S = 10
+EVICTION_GRACE_S = 30
+"""Nobody asked what is evicted whether it is convenient."""
+
 AGAIN_S = 1.0
 PROBE_S = 0.1
 PROBE_SLOW_S = 5.0
@@ -66,9 +83,16 @@ RESERVE_MIB = 512
 LINES_MAX = 5000
 LOG_REPLY_BYTES_MAX = 1_000_000
 
+WHY: dict[Cause, str] = {
+    "preempted": "its place was needed by more urgent work",
+    "drained": "its node was drained",
+    "lost": "its node was given up",
+    "repacked": "it was moved so that less is wasted",
+}
+
 
 class Agent:
-    """Converges one node. `grace_s` is how long a container may take to stop."""
+    """Converges one node. `grace_s` is how long a container may take to stop, if it was not evicted."""
 
     def __init__(
         self,
@@ -78,11 +102,15 @@ class Agent:
         commands: Commands,
         views: Views,
         builder: Builder,
-        grace_s: int = 10,
+        beat: Callable[[], None] = lambda: None,
+        grace_s: int = GRACE_S,
+        eviction_grace_s: int = EVICTION_GRACE_S,
     ) -> None:
         self._node_id, self._cluster_id = node_id, cluster_id
         self._engine, self._commands, self._views, self._builder = engine, commands, views, builder
-        self._grace_s = grace_s
+        self._grace_s, self._eviction_grace_s = grace_s, eviction_grace_s
+        self._gpus = gpus.Gpus()
+        self._beat, self._return_at = beat, 0.0
         self._wake = asyncio.Event()
         self._changed: set[str] = set()
         self._steps: dict[Key, asyncio.Task[None]] = {}
@@ -122,7 +150,7 @@ class Agent:
                 return
 
     async def _register(self) -> None:
-        machine = await self._engine.machine()
+        machine, self._gpus = await self._engine.machine(), await gpus.find()
         await self._send(
             CreateCluster(cluster_id=self._cluster_id, name=self._cluster_id, at_ms=_now_ms()), "_"
         )
@@ -135,9 +163,19 @@ class Agent:
                 cpu_milli=machine.cpu_milli,
                 memory_mib=machine.memory_mib - max(RESERVE_MIB, machine.memory_mib // 8),
                 at_ms=_now_ms(),
+                gpus=len(self._gpus.numbers),
+                gpu_model=self._gpus.model,
             ),
             "_",
         )
+
+    async def _return(self) -> None:
+        """With a sign of life, lest it be given up again; and with pauses, should that be missed."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._return_at:
+            self._return_at = now + RESYNC_S
+            self._beat()
+            await self._register()
 
     async def _hear_the_engine(self) -> None:
         while True:
@@ -152,15 +190,21 @@ class Agent:
         before = None
         while True:
             change = asyncio.ensure_future(self._views.change())
-            wishes = [
-                (key, wish and (wish.run, wish.wanted, wish.status, wish.ready))
-                for key in sorted(self._placed())
-                for wish in [self._views.containers.container(key.container_id)]
-            ]
-            if wishes != before:
-                before = wishes
+            now = self._concern()
+            if now != before:
+                before = now
                 self._wake.set()
             await change
+
+    def _concern(self) -> object:
+        """What of the log this node has to act upon."""
+        placed, leaving = self._placed(), self._leaving()
+        wishes = [
+            (key, wish and (wish.run, wish.wanted, wish.status, wish.ready))
+            for key in sorted({*placed, *leaving})
+            for wish in [self._views.containers.container(key.container_id)]
+        ]
+        return placed, leaving, wishes, self._is_lost()
 
     async def _sweep(self) -> None:
         """Forget images whose upload was deleted, as soon as no container needs them."""
@@ -174,12 +218,47 @@ class Agent:
     def _placed(self) -> set[Key]:
         return {Key(*placed) for placed in self._views.scheduling.placed_on(self._node_id)}
 
+    def _leaving(self) -> dict[Key, bool]:
+        """The runs that have lost their places here, and whether they were evicted."""
+        leaving = self._views.scheduling.leaving().items()
+        return {Key(*run): left.evicted for run, left in leaving if left.node_id == self._node_id}
+
+    def _is_crowded(self, key: Key) -> bool:
+        place = self._views.scheduling.place(*key)
+        return place is not None and self._views.scheduling.is_crowded(place, self._lives)
+
+    def _lives(self, run: tuple[str, int]) -> bool:
+        container = self._views.containers.container(run[0])
+        return container is not None and container.run == run[1] and container.status != "stopped"
+
+    def _may_start(self, key: Key) -> bool:
+        """Still; much may happen while an image is made."""
+        scheduling, container = self._views.scheduling, self._views.containers.container(key.container_id)
+        place = scheduling.place(*key)
+        return (
+            place is not None
+            and scheduling.agent_of(place) == self._node_id
+            and key not in self._leaving()
+            and container is not None
+            and container.wanted
+            and self._lives(key)
+            and not self._is_crowded(key)
+        )
+
+    def _is_lost(self) -> bool:
+        node = self._views.fleet.node(self._node_id)
+        return node is not None and node.lost
+
     async def _converge(self, group: asyncio.TaskGroup) -> None:
         """Take the next step for each run that has none under way."""
+        if self._is_lost():
+            await self._return()
         busy = set(self._steps)  # what is listed now may be older than the ends of these
         changed, self._changed = self._changed, set()
         actual = await self._engine.containers(changed)
-        steps = plan(self._placed(), self._views.containers.container, actual)
+        steps = plan(
+            self._placed(), self._views.containers.container, actual, self._leaving(), self._is_crowded
+        )
         for key, task in list(self._probes.items()):
             if not isinstance(steps.get(key), Probe):
                 task.cancel()
@@ -205,11 +284,15 @@ class Agent:
                 case Probe(container=container, actual=actual):
                     await self._probe(container, actual)
                 case Stop(container=container, actual=actual):
-                    await self._stop(container, actual)
+                    await self._stop(container, actual, self._grace_s)
+                case Evict(container=container, actual=actual):
+                    await self._stop(container, actual, self._eviction_grace_s, self._eviction(container))
                 case SayEnded(container=container, actual=actual):
                     await self._say_ended(container, actual)
                 case SayGone(container=container):
                     await self._say_gone(key, container)
+                case SayEvicted(container=container):
+                    await self._say_evicted(key, container)
                 case Remove(actual=actual):
                     await self._engine.remove(actual.runtime_id)
                     self._refusals.pop(key, None)
@@ -222,7 +305,9 @@ class Agent:
     async def _start(self, key: Key, container: Container) -> None:
         try:
             image = await self._image(container)
-            runtime_id = await self._engine.create(_wanted(container), read_only=image)
+            if not self._may_start(key):
+                return  # what is to be done instead will be planned
+            runtime_id = await self._engine.create(self._wanted(container), read_only=image)
             await self._engine.start(runtime_id)
         except BuildRefused as refused:
             await self._say_stopped(container, "unstartable", str(refused), _now_ms())
@@ -237,13 +322,39 @@ class Agent:
 
     async def _image(self, container: Container) -> bool:
         """Make sure the image is here, made again from its upload if need be; whether it is read-only."""
-        if (found := await self._engine.image(container.ref)) is None:
+        ref, tenant = container.ref, container.tenant
+        if not is_reference(ref):
+            raise BuildRefused(f"image {ref}: no image can have such a name")
+        if (found := await self._engine.image(ref, tenant)) is None:
             image = self._views.catalog.image(container.image_id)
-            if image is None or image.ref != container.ref or isinstance(image.source, Reference):
-                raise BuildRefused(f"image {container.ref}: this node has no such image")
-            await self._builder.make(image, image.ref, lambda line: None)
-            found = await self._engine.image(container.ref)
+            if (
+                image is None
+                or (image.tenant, image.ref) != (tenant, ref)
+                or isinstance(image.source, Reference)
+            ):
+                raise BuildRefused(f"image {ref}: this node has no such image")
+            await self._builder.make(image, ref, lambda line: None)
+            found = await self._engine.image(ref, tenant)
         return found is not None and found.read_only
+
+    def _wanted(self, container: Container) -> Wanted:
+        """Raises `BuildRefused` for GPUs that are not there (any more)."""
+        place = self._views.scheduling.place(container.container_id, container.run)
+        # those of a cluster's totals are only numbers
+        devices = place.devices if place is not None and place.node_id != VIRTUAL else ()
+        if devices and max(devices) >= len(self._gpus.numbers):
+            raise BuildRefused(f"GPU {max(devices)}: this node has only {len(self._gpus.numbers)}")
+        return Wanted(
+            container_id=container.container_id,
+            run=container.run,
+            tenant=container.tenant,
+            image_id=container.image_id,
+            ref=container.ref,
+            port=container.port,
+            cpu_milli=container.resources.cpu_milli,
+            memory_mib=container.resources.memory_mib,
+            devices=tuple(self._gpus.numbers[device] for device in devices),
+        )
 
     async def _say_started(self, container: Container, runtime_id: str) -> None:
         actual = await self._engine.inspect(runtime_id)
@@ -273,26 +384,52 @@ class Agent:
             container.tenant,
         )
 
-    async def _stop(self, container: Container, actual: Actual) -> None:
+    async def _stop(self, container: Container, actual: Actual, grace_s: int, eviction: str = "") -> None:
         if actual.state == "running":
-            await self._engine.stop(actual.runtime_id, self._grace_s)
+            await self._engine.stop(actual.runtime_id, grace_s)
         if (ended := await self._engine.inspect(actual.runtime_id)) is not None:
-            await self._say_ended(container, ended)
+            await self._say_ended(self._latest(container), ended, eviction)
 
-    async def _say_ended(self, container: Container, ended: Actual) -> None:
+    def _latest(self, container: Container) -> Container:
+        """Whether it is still wanted may have changed while it stopped."""
+        latest = self._views.containers.container(container.container_id)
+        return replace(container, wanted=latest is not None and latest.wanted)
+
+    def _eviction(self, container: Container, ended_ms: int | None = None) -> str:
+        """Why it was evicted; '' if it was not, or had ended before, which nobody but its node knew."""
+        run, scheduling = (container.container_id, container.run), self._views.scheduling
+        leaving, following = scheduling.leaving().get(run), scheduling.place(run[0], run[1] + 1)
+        if leaving is None or not leaving.evicted:
+            return ""
+        told = following.evicted if following is not None else None
+        if told is None or told.run != container.run:
+            return "evicted"
+        if ended_ms is not None and ended_ms < told.at_ms:
+            return ""
+        return f"evicted: {WHY[told.cause]}"
+
+    async def _say_ended(self, container: Container, ended: Actual, eviction: str = "") -> None:
         """When it ended is what Docker says, however late this is told."""
         if container.status != "running" and ended.started_ms:
             await self._say_started(container, ended.runtime_id)
+        eviction = eviction or self._eviction(container, ended.ended_ms)
         ending: Ending
         match ended:
             case _ if not container.wanted:
                 ending, detail = "stopped", "stopped as asked"
+            case _ if eviction:
+                ending, detail = "evicted", eviction
             case Actual(oom=True):
                 ending, detail = "oom", f"out of memory: more than {container.resources.memory_mib} MiB"
             case _:
                 ending, detail = "exited", ended.detail or f"exited with code {ended.exit_code}"
         code = ended.exit_code if ended.started_ms else -1
         await self._say_stopped(container, ending, detail, ended.ended_ms or _now_ms(), code)
+
+    async def _say_evicted(self, key: Key, container: Container) -> None:
+        if await self._engine.inspect(f"{key.container_id}-{key.run}") is not None:
+            return  # it came after the list was made
+        await self._say_stopped(container, "evicted", self._eviction(container) or "evicted", _now_ms())
 
     async def _say_gone(self, key: Key, container: Container) -> None:
         if await self._engine.inspect(f"{key.container_id}-{key.run}") is not None:
@@ -325,19 +462,6 @@ class Agent:
             log.warning("declined", command=type(command).__name__, reason=declined.rejection)
         else:
             await self._views.wait(position, RESYNC_S)
-
-
-def _wanted(container: Container) -> Wanted:
-    return Wanted(
-        container_id=container.container_id,
-        run=container.run,
-        tenant=container.tenant,
-        image_id=container.image_id,
-        ref=container.ref,
-        port=container.port,
-        cpu_milli=container.resources.cpu_milli,
-        memory_mib=container.resources.memory_mib,
-    )
 
 
 async def _accepts(address: str, port: int) -> bool:
@@ -408,8 +532,10 @@ async def _work(settings: Settings, bus: Bus, engine: Engine) -> None:
     node_id, history, views = settings.node_id, JetStreamLog(bus), Views()
     commands = CommandQueue(bus, actor=node_id)
     builder = Builder(node_id, engine, bus, Objects(bus), commands, views)
-    agent = Agent(node_id, settings.cluster_id, engine, commands, views, builder)
+    heart = Heart(bus, node_id)
+    agent = Agent(node_id, settings.cluster_id, engine, commands, views, builder, heart.beat)
     async with asyncio.TaskGroup() as group:
+        group.create_task(heart.run())
         group.create_task(follow(history, views))
         await views.wait(await history.end(), CATCH_UP_S)
         await answer_logs(bus, node_id, engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,8 @@ from core.log import events_of
 from core.memory import MemoryLog
 from core.messages.catalog import Resources
 from core.messages.containers import ContainersEvent, CreateContainer
-from core.messages.scheduling import CreateCluster, OfferNode, RequestPlacement
+from core.messages.deployments import PRIORITY
+from core.messages.scheduling import CreateCluster, OfferNode, ReleasePlacement, RequestPlacement
 from handlers.deciders import DECIDERS, STATES
 from handlers.local import LocalCommands
 from projections.containers import Container
@@ -48,8 +50,19 @@ class Platform:
         await views.wait(await self.history.end(), PATIENCE_S)
         return views
 
-    async def create(self, container_id: str, ref: str, memory_mib: int = 32, port: int = 8080) -> None:
-        """A container whose first run is placed on the node."""
+    async def create(
+        self,
+        container_id: str,
+        ref: str,
+        memory_mib: int = 32,
+        port: int = 8080,
+        cpu_milli: int = 250,
+        priority: int = PRIORITY,
+        tenant: str = TENANT,
+        gpus: int = 0,
+        deployment_id: str | None = None,
+    ) -> None:
+        """A container whose first run is placed on the node, or has to wait; a replica has its place."""
         await self.commands.send(
             CreateContainer(
                 container_id=container_id,
@@ -57,28 +70,45 @@ class Platform:
                 name="web",
                 ref=ref,
                 hostname=None,
-                resources=Resources(cpu_milli=250, memory_mib=memory_mib),
+                resources=Resources(cpu_milli=cpu_milli, memory_mib=memory_mib, gpus=gpus),
                 port=port,
                 owner="usr_1",
                 at_ms=1,
+                deployment_id=deployment_id,
             ),
-            TENANT,
+            tenant,
         )
-        await self.place(container_id, 1, memory_mib)
+        if deployment_id is None:
+            await self.place(container_id, 1, memory_mib, cpu_milli, priority, gpus)
 
-    async def place(self, container_id: str, run: int, memory_mib: int = 32) -> None:
+    async def place(
+        self,
+        container_id: str,
+        run: int,
+        memory_mib: int = 32,
+        cpu_milli: int = 250,
+        priority: int = PRIORITY,
+        gpus: int = 0,
+    ) -> None:
+        """Ask for a place; with a high `priority`, whoever has it is evicted."""
         await self.commands.send(
             RequestPlacement(
                 cluster_id="default",
                 tenant=TENANT,
                 container_id=container_id,
                 run=run,
-                cpu_milli=250,
+                cpu_milli=cpu_milli,
                 memory_mib=memory_mib,
-                at_ms=1,
+                at_ms=now_ms(),
+                priority=priority,
+                gpus=gpus,
             ),
             "_",
         )
+
+    async def release(self, container_id: str, run: int) -> None:
+        release = ReleasePlacement(cluster_id="default", container_id=container_id, run=run, at_ms=now_ms())
+        await self.commands.send(release, "_")
 
     def container(self, container_id: str) -> Container:
         container = self.views.containers.container(container_id)
@@ -98,6 +128,10 @@ class Platform:
             for told in events_of(recorded)
             if isinstance(told, event) and told.container_id == container_id
         ]
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def eventually(condition: Callable[[], Any]) -> None:

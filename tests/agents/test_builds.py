@@ -176,6 +176,24 @@ int main(void) {
 """
 
 
+@pytest.mark.parametrize(
+    "dockerfile", ["FROM {}\n", "FROM ${{X:-{}}}\n", "FROM stratus-app:1\nCOPY --from={} / /\n"]
+)
+@pytest.mark.usefixtures("app_image")
+async def test_nobody_builds_upon_what_another_tenant_uploaded(
+    uploads: Uploads, engine: Engine, app_archive: bytes, dockerfile: str
+) -> None:
+    theirs = engine.ref("org_8", "img_1")
+    _ = [line async for line in engine.build(_pieces(app_archive), theirs, {})]
+    image = await uploads.upload("img_2", tar_of(Dockerfile=dockerfile.format(theirs).encode()))
+    assert image.status == "build_failed"
+    assert image.reason == f"FROM {theirs}: the node has no such image, and nothing is pulled"
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
 async def test_steps_have_no_network(uploads: Uploads, tmp_path: Path) -> None:
     (tmp_path / "routes.c").write_bytes(ROUTES)
     subprocess.run(["gcc", "-static", "-o", tmp_path / "routes", tmp_path / "routes.c"], check=True)
@@ -256,7 +274,11 @@ async def test_endless_output_is_cut_off(bus: Bus, platform: Platform) -> None:
         ("ARG V=3.11\nFROM python:${V}-slim\nFROM python:$V", ["python:3.11-slim", "python:3.11"]),
         ("FROM web AS web\nCOPY --from=nginx:1 / /\nCOPY --from=0 / /", ["web", "nginx:1"]),
         ("FROM \\\n  web:1", ["web:1"]),
-        ("ARG B\nFROM $B", []),
+        ("ARG B\nFROM $B", ["$B"]),
+        ("ARG B=web\nARG C=$B:1\nFROM ${C}", ["web:1"]),
+        ("FROM ${B:-web:1}", ["web:1"]),
+        ("ARG A\nFROM ${B:-${A:-web:1}}", ["${B:-web:1}"]),
+        ("FROM web\nONBUILD COPY --from=nginx:1 / /", ["web", "nginx:1"]),
         ("", []),
     ],
 )

@@ -5,10 +5,12 @@ import pytest
 from core.messages.catalog import Resources
 from core.messages.containers import ContainerId
 from handlers.agents.convergence import (
+    Evict,
     Key,
     Probe,
     Remove,
     SayEnded,
+    SayEvicted,
     SayGone,
     SayStarted,
     Start,
@@ -88,6 +90,70 @@ created, running, over = found("created"), found("running"), found("ended")
 def test_the_next_step(log: Container | None, docker: Actual | None, step: Step | None) -> None:
     steps = plan({KEY}, lambda _: log, [docker] if docker else [])
     assert steps == ({KEY: step} if step else {})
+
+
+@pytest.mark.parametrize(
+    ("log", "docker", "step"),
+    [
+        (ready, running, Evict(ready, running)),
+        (placed, running, Evict(placed, running)),
+        (placed, created, Evict(placed, created)),
+        (placed, None, SayEvicted(placed)),
+        (started, None, SayGone(started)),
+        (started, over, SayEnded(started, over)),
+        (unwanted, running, Stop(unwanted, running)),
+        (unwanted, over, SayEnded(unwanted, over)),
+        (cancelled, created, Stop(cancelled, created)),
+        (cancelled, None, SayGone(cancelled)),
+        (ended, over, Remove(over)),
+        (ended, None, None),
+        (restarted, over, Remove(over)),
+        (None, running, Remove(running)),
+        (None, None, None),
+    ],
+)
+def test_the_next_step_of_who_was_evicted(
+    log: Container | None, docker: Actual | None, step: Step | None
+) -> None:
+    steps = plan(set(), lambda _: log, [docker] if docker else [], {KEY: True})
+    assert steps == ({KEY: step} if step else {})
+
+
+@pytest.mark.parametrize(
+    ("log", "docker", "step"),
+    [
+        (ready, running, None),
+        (placed, created, None),
+        (placed, None, None),
+        (started, over, SayEnded(started, over)),
+        (started, None, SayGone(started)),
+        (unwanted, running, Stop(unwanted, running)),
+        (cancelled, created, Stop(cancelled, created)),
+    ],
+)
+def test_what_is_about_to_be_deleted_runs_until_that_is_wished(
+    log: Container | None, docker: Actual | None, step: Step | None
+) -> None:
+    steps = plan(set(), lambda _: log, [docker] if docker else [], {KEY: False})
+    assert steps == ({KEY: step} if step else {})
+
+
+def test_the_next_run_begins_when_the_one_that_was_evicted_has_ended() -> None:
+    following = Key("ctr_1", 3)
+    assert plan({following}, lambda _: ready, [running], {KEY: True}) == {KEY: Evict(ready, running)}
+    assert plan({following}, lambda _: restarted, [over], {}) == {
+        KEY: Remove(over),
+        following: Start(restarted),
+    }
+
+
+def test_where_those_that_leave_still_live_nothing_starts_that_would_not_fit() -> None:
+    other = Key("ctr_2", 1)
+    containers = {"ctr_1": placed, "ctr_2": wish(container_id="ctr_2", run=1)}
+    steps = plan({KEY, other}, containers.get, [], {}, lambda key: key == KEY)
+    assert steps == {other: Start(containers["ctr_2"])}
+    assert plan({KEY}, lambda _: ready, [running], {}, lambda key: True) == {}
+    assert plan({KEY}, lambda _: started, [over], {}, lambda key: True) == {KEY: SayEnded(started, over)}
 
 
 def test_what_is_placed_elsewhere_is_removed_here_and_not_started() -> None:

@@ -6,13 +6,14 @@ import json
 import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from msgspec.structs import replace
 
 from core.services.docker import PrivateDocker, stop_everything
-from handlers.agents.engine import BuildRefused, Engine, EngineIsDown, EngineRefused, Wanted
+from handlers.agents.engine import BuildRefused, Engine, EngineIsDown, EngineRefused, Wanted, is_reference
 from tests.agents.conftest import NODE, PLATFORM
 from tests.docker import docker, remove_all, tar_of
 
@@ -107,6 +108,46 @@ async def test_limits_can_change_while_it_runs(dockerd: PrivateDocker, engine: E
     assert (host["NanoCpus"], host["Memory"], host["MemorySwap"]) == (500_000_000, 64 << 20, 64 << 20)
 
 
+@pytest.mark.parametrize(("asked", "given"), [(1_024_000, None), (1, 10_000_000)])
+async def test_more_than_all_cpus_is_all_of_them_and_some_is_the_least(
+    dockerd: PrivateDocker, engine: Engine, web: Wanted, asked: int, given: int | None
+) -> None:
+    """A cluster of fixed totals may count in other units than this machine."""
+    runtime_id = await started(engine, replace(web, cpu_milli=asked))
+    machine = await engine.machine()
+    host = (await looked_at(dockerd, runtime_id))["HostConfig"]
+    assert host["NanoCpus"] == (given or machine.cpu_milli * 1_000_000)
+    await engine.limit(runtime_id, cpu_milli=2_048_000, memory_mib=64)
+
+
+async def looked_at(dockerd: PrivateDocker, runtime_id: str) -> dict[str, Any]:
+    async with docker(dockerd) as http, http.get(f"http://docker/containers/{runtime_id}/json") as response:
+        found: dict[str, Any] = await response.json()
+        return found
+
+
+async def test_exactly_the_gpus_of_the_place_are_asked_for(
+    dockerd: PrivateDocker, engine: Engine, web: Wanted
+) -> None:
+    without = await looked_at(dockerd, await engine.create(web))
+    assert not without["HostConfig"]["DeviceRequests"]
+    wanted = replace(web, container_id="ctr_2", devices=(0, 3))
+    (request,) = (await looked_at(dockerd, await engine.create(wanted)))["HostConfig"]["DeviceRequests"]
+    assert (request["Driver"], request["DeviceIDs"], request["Capabilities"]) == (
+        "nvidia",
+        ["0", "3"],
+        [["gpu"]],
+    )
+
+
+async def test_a_long_id_is_cut_for_the_name_of_the_machine_it_sees(engine: Engine, web: Wanted) -> None:
+    runtime_id = await started(engine, replace(web, container_id="c" * 200))
+    running = await engine.inspect(runtime_id)
+    assert running is not None
+    assert running.container_id == "c" * 200
+    assert await get(running.address) == f"hello from {'c' * 63}, port 8080\n"
+
+
 async def test_creating_the_same_run_twice_makes_one_container(engine: Engine, web: Wanted) -> None:
     assert await engine.create(web) == await engine.create(web)
     assert len(await engine.containers()) == 1
@@ -134,6 +175,72 @@ async def test_a_missing_image_is_refused(engine: Engine, web: Wanted) -> None:
     assert await engine.image("nothing:1") is None
     with pytest.raises(EngineRefused, match="No such image"):
         await engine.create(replace(web, ref="nothing:1"))
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "../containers/json",
+        "../../version",
+        "no/such/../../../info",
+        "web:1?x=y",
+        "web#1",
+        "web%2e%2e",
+        "Web:1",
+        "two words",
+        "web:",
+        "web:" + "1" * 129,
+        "web@sha256:12",
+        "-web",
+        "//",
+        "wéb",
+        "web\n",
+        "web\0",
+        "a" * 510 + "/:",
+        "",
+    ],
+)
+async def test_what_is_no_name_of_an_image_names_none(engine: Engine, ref: str) -> None:
+    assert not is_reference(ref)
+    assert await engine.image(ref) is None
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "web",
+        "web:1",
+        "a/b_c/d__e-f.g:V1.2-x_y",
+        "localhost:5000/web",
+        "Reg.Example.com:443/team/web:1",
+        "sha256:" + "0" * 64,
+        "web@sha256:" + "0" * 64,
+        "0" * 64,
+    ],
+)
+async def test_an_image_may_be_called(engine: Engine, ref: str) -> None:
+    assert is_reference(ref)
+    assert await engine.image(ref) is None
+
+
+async def test_what_another_tenant_uploaded_is_not_there_by_whatever_name(
+    dockerd: PrivateDocker, engine: Engine, web: Wanted
+) -> None:
+    ref = engine.ref("org_8", "img_1")
+    archive = tar_of(Dockerfile=f"FROM {web.ref}\nLABEL of=org_8\n".encode())
+    _ = [line async for line in engine.build(pieces(archive), ref, {})]
+    theirs = await engine.image(ref, "org_8")
+    assert theirs is not None
+    digest = theirs.digest.removeprefix("sha256:")
+    others = [ref, f"docker.io/{ref}", f"index.docker.io/{ref}", theirs.digest, digest, digest[:12]]
+    for name in others:
+        assert await engine.image(name, "org_7") is None, name
+        assert await engine.image(name, "org_8") == theirs, name
+    assert await engine.image(web.ref, "org_7") is not None
+    other = Engine(dockerd.url, NODE, "another")
+    assert await other.image(ref, "org_8") is None
+    await other.close()
+    await engine.forget(ref)
 
 
 async def test_an_image_that_says_so_is_read_only(
