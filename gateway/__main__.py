@@ -18,6 +18,7 @@ from core.bus import Bus, connect_when_up
 from core.commands import CommandQueue
 from core.jetstream import JetStreamLog
 from core.objects import Objects
+from core.questions import QuestionBus
 from core.settings import Settings
 from core.vault import JetStreamKeys, Vault
 from gateway.application import make_app
@@ -52,6 +53,7 @@ async def serve(settings: Settings, bus: Bus) -> int:
     await views.wait(await history.end(), REPLAY_S)
     app = make_app(
         commands=CommandQueue(bus, actor="gateway"),
+        questions=QuestionBus(bus),
         views=views,
         log=history,
         vault=Vault(JetStreamKeys(bus), settings.vault_pepper.encode()),

@@ -11,6 +11,7 @@ from aiohttp import web, web_response
 
 from core.commands import Commands
 from core.log import Log
+from core.questions import Questions
 from core.vault import Vault
 from gateway.admission import TOKENS, admission
 from gateway.credentials import Tokens
@@ -20,7 +21,9 @@ from gateway.dialects.cloud import catalog as cloud_catalog
 from gateway.dialects.cloud import containers as cloud_containers
 from gateway.dialects.cloud import identity as cloud_identity
 from gateway.dialects.cloud import routing as cloud_routing
+from gateway.dialects.hypervisor import deployments as hypervisor_deployments
 from gateway.dialects.hypervisor import identity as hypervisor_identity
+from gateway.dialects.hypervisor import scheduling as hypervisor_scheduling
 from gateway.edge import QUIET, correlated, on_prepare, positioned, preflights
 from gateway.feed import Feed
 from gateway.identity import ATTEMPTS, FAILURES, PASSWORDS
@@ -28,12 +31,13 @@ from gateway.openapi import document
 from gateway.passwords import Passwords
 from gateway.policy import POLICY, Policy
 from gateway.proxy import PROXY, Proxy, sites
-from gateway.readers import BUS, COMMANDS, LOG, OBJECTS, VAULT, VIEWS, Asking, Keeping
+from gateway.readers import BUS, COMMANDS, LOG, OBJECTS, QUESTIONS, VAULT, VIEWS, Asking, Keeping
 from gateway.refusals import refusals
 from gateway.routes import (
     billing,
     catalog,
     containers,
+    deployments,
     events,
     fleet,
     identity,
@@ -54,6 +58,7 @@ SURFACES = (
     containers,
     fleet,
     scheduling,
+    deployments,
     routing,
     billing,
     events,
@@ -64,12 +69,15 @@ SURFACES = (
     cloud_routing,
     cloud_billing,
     hypervisor_identity,
+    hypervisor_scheduling,
+    hypervisor_deployments,
 )
 
 
 def make_app(
     *,
     commands: Commands,
+    questions: Questions,
     views: Views,
     log: Log,
     vault: Vault,
@@ -84,7 +92,8 @@ def make_app(
         middlewares=[correlated, sites, preflights, refusals, admission, positioned],
         client_max_size=BODY_BYTES_MAX,
     )
-    app[COMMANDS], app[VIEWS], app[LOG], app[VAULT] = commands, views, log, vault
+    app[COMMANDS], app[QUESTIONS], app[VIEWS] = commands, questions, views
+    app[LOG], app[VAULT] = log, vault
     app[OBJECTS], app[BUS], app[LEDGER], app[POLICY] = objects, bus, ledger, policy
     app[TOKENS] = Tokens(policy.jwt_secret, policy.token_s)
     app[PASSWORDS] = Passwords()

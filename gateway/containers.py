@@ -61,6 +61,11 @@ async def stop(request: web.Request, container: Container) -> None:
 
 
 async def delete(request: web.Request, container: Container) -> None:
+    deployment = request.app[VIEWS].deployments.of_container(container.container_id)
+    if deployment is not None and deployment.outcome is None:
+        raise Refused(
+            409, f"It is a replica of {deployment.deployment_id}: scale that down, or cancel it, instead."
+        )
     command = DeleteContainer(container_id=container.container_id, at_ms=now_ms())
     await send(request, command, container.tenant)
 

@@ -24,7 +24,10 @@ class Query(Struct, frozen=True):
 
 
 class Operation(Struct, frozen=True):
-    """`filled` names the fields of `body` that the gateway fills in itself."""
+    """`filled` names the fields of `body` that the gateway fills in itself.
+
+    With `?plan=true` the answer is a `plan`, where there is one, and nothing is done.
+    """
 
     summary: str
     access: Access = "caller"
@@ -36,12 +39,14 @@ class Operation(Struct, frozen=True):
     errors: tuple[int, ...] = ()
     query: tuple[Query, ...] = ()
     multipart: bool = False
+    plan: Any = None
 
 
 PAGING = (
     Query("limit", int, "how many at most, 1 to 1000; 100 if not given"),
     Query("after", int, "the `next` of the page before"),
 )
+PLAN = Query("plan", bool, "`true`: only tell what it would come to, with status 200; nothing is done")
 _ATTRIBUTE = "stratus_operation"
 _SILENT = Operation("")
 
@@ -58,8 +63,13 @@ def describe(
     errors: tuple[int, ...] = (),
     query: tuple[Query, ...] = (),
     multipart: bool = False,
+    plan: Any = None,
 ) -> Callable[[H], H]:
-    operation = Operation(summary, access, body, filled, answer, status, media, errors, query, multipart)
+    if plan is not None:
+        query = (*query, PLAN)
+    operation = Operation(
+        summary, access, body, filled, answer, status, media, errors, query, multipart, plan
+    )
 
     def note(handler: H) -> H:
         setattr(handler, _ATTRIBUTE, operation)

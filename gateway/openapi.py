@@ -59,7 +59,7 @@ def document(routes: Iterable[web.RouteDef], title: str, version: str) -> dict[s
         for route in routes
         if (operation := operation_of(route.handler)).summary and route.path.startswith("/api/v1/")
     ]
-    kinds = [kind for _, one in described for kind in (one.body, one.answer) if kind is not None]
+    kinds = [kind for _, one in described for kind in (one.body, one.answer, one.plan) if kind is not None]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REF)
     given = {id(kind): schema for kind, schema in zip(kinds, schemas, strict=True)}
     components = {name: _portable(schema) for name, schema in components.items()} | {"Refusal": _DETAIL}
@@ -84,6 +84,9 @@ def document(routes: Iterable[web.RouteDef], title: str, version: str) -> dict[s
 def _operation(route: web.RouteDef, operation: Operation, given: dict[int, Any]) -> dict[str, Any]:
     name = f"{route.handler.__module__.rpartition('.')[2]}_{route.handler.__name__}"
     content = {} if operation.answer is None else {operation.media: {"schema": given[id(operation.answer)]}}
+    if operation.plan is not None and operation.status == 200:
+        either = [given[id(operation.answer)], given[id(operation.plan)]]
+        content = {operation.media: {"schema": {"anyOf": either}}}
     errors = {*operation.errors, 503}
     if operation.access != "public":
         errors.add(401)
@@ -98,6 +101,7 @@ def _operation(route: web.RouteDef, operation: Operation, given: dict[int, Any])
         "tags": [route.path.split("/")[3]],
         "parameters": _parameters(route, operation),
         "responses": {
+            **_planned(operation, given),
             str(operation.status): {"description": "As asked.", "content": content},
             **{
                 str(status): {"description": HTTPStatus(status).phrase, "content": refusal}
@@ -116,6 +120,13 @@ def _operation(route: web.RouteDef, operation: Operation, given: dict[int, Any])
             body["multipart/form-data"] = {"schema": _FORM}
         described["requestBody"] = {"required": True, "content": body}
     return described
+
+
+def _planned(operation: Operation, given: dict[int, Any]) -> dict[str, Any]:
+    if operation.plan is None:
+        return {}
+    content = {"application/json": {"schema": given[id(operation.plan)]}}
+    return {"200": {"description": "What it would come to.", "content": content}}
 
 
 def _parameters(route: web.RouteDef, operation: Operation) -> list[dict[str, Any]]:

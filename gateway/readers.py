@@ -10,6 +10,7 @@ from aiohttp import web
 from core.commands import Commands
 from core.log import Log
 from core.objects import Stored
+from core.questions import Questions
 from core.vault import Vault
 from projections.views import Views
 
@@ -31,6 +32,7 @@ class Keeping(Protocol):
 
 
 COMMANDS = web.AppKey("commands", Commands)
+QUESTIONS = web.AppKey("questions", Questions)
 VIEWS = web.AppKey("views", Views)
 LOG = web.AppKey("log", Log)
 VAULT = web.AppKey("vault", Vault)

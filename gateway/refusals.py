@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 KIND_STATUS = {"unknown": 404, "invalid": 422, "conflict": 409}
 _PLACE = re.compile(r"^(?P<text>.*?)(?: - at `(?:key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD_NAMED = re.compile(r"(?:missing required|contains unknown) field `(?P<field>[^`]*)`")
-_FIELD_FIRST = re.compile(r"(?P<field>[a-z_]+): (?P<text>.+)", re.DOTALL)
+_FIELD_FIRST = re.compile(r"(?P<field>[a-z_]+(?:\.[a-z_]+)*): (?P<text>.+)", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[([^\]]*)\]")
 
 

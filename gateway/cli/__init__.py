@@ -13,6 +13,11 @@ import click
 COMMANDS = {
     "up": "Start the whole platform and keep it up, until Ctrl-C.",
     "status": "Show what runs.",
+    "deployments": "Show what shall run; submit, scale and end it.",
+    "why": "Tell why something is where it is, or waits.",
+    "queue": "Show who waits for a place, and for how long.",
+    "clusters": "Show what may be given out; create clusters, set quotas, repack.",
+    "nodes": "Show the machines; cordon, drain and uncordon them.",
     "events": "Show what has happened, from the log.",
     "audit": "Check what the log proves.",
     "dead": "Look after commands nobody could decide.",
@@ -20,6 +25,9 @@ COMMANDS = {
     "env": "Print how to reach the platform's servers, for a shell.",
     "demo": "Deploy an app, scale it, hurt it, bill it and replay it.",
 }
+
+MODULES = {"queue": "waiting"}
+"""Where it is not the command's own name, because the standard library has that."""
 
 
 class Lazy(click.Group):
@@ -31,7 +39,7 @@ class Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"gateway.cli.{cmd_name}").command
+        command: click.Command = import_module(f"gateway.cli.{MODULES.get(cmd_name, cmd_name)}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -19,8 +19,8 @@ from core.jetstream import last_sequence
 from core.log import Recorded, decode
 from core.reader import Reader
 from gateway.cli import options
+from gateway.cli.times import UNITS_MS
 
-UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 SUBJECT = re.compile(r"(?:evt\.)?(?:[A-Za-z0-9_:%~*-]+)(?:\.[A-Za-z0-9_:%~*-]+)*(?:\.>)?|>")
 
 

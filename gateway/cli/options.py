@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
+def _or_before(ctx: click.Context, param: click.Parameter, value: T) -> T:
+    """What was given before a subcommand's name counts for the subcommand, too."""
+    name, typed = param.name or "", click.core.ParameterSource.COMMANDLINE
+    above = ctx.parent
+    if above is None or ctx.get_parameter_source(name) is typed:
+        return value
+    return above.params[name] if above.get_parameter_source(name) is typed else value
+
+
 data = click.option(
     "--data",
     "data_dir",
@@ -24,14 +34,18 @@ data = click.option(
     default=Path(".data"),
     envvar="STRATUS_DATA_DIR",
     show_default=True,
+    callback=_or_before,
     help="Where the platform keeps everything.",
 )
 nats = click.option(
     "--nats",
     "nats_url",
     envvar="STRATUS_NATS_URL",
+    callback=_or_before,
     help="The NATS server of a platform that runs elsewhere.",
 )
+json = click.option("--json", "as_json", is_flag=True, help="For programs.")
+plan = click.option("--plan", "planned", is_flag=True, help="Only tell what it would come to; do nothing.")
 
 
 def found(data_dir: Path) -> Running:
@@ -57,7 +71,8 @@ async def connected(data_dir: Path, nats_url: str | None) -> AsyncIterator[Bus]:
 
     url = nats_url or found(data_dir).nats_url
     try:
-        await asyncio.wait_for(answers(url), 3)
+        async with asyncio.timeout(3):  # 3.11's wait_for may swallow a cancellation
+            await answers(url)
         bus = await Bus.connect(url, "stratus-cli")
     except Fatal as error:
         raise click.ClickException(str(error)) from None
@@ -72,8 +87,9 @@ async def connected(data_dir: Path, nats_url: str | None) -> AsyncIterator[Bus]:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Ctrl-C ends it with 130, and the log's silence with a sentence instead of a traceback."""
+    """Ctrl-C ends it with 130; a no, or silence, with a sentence instead of a traceback."""
     from core import telemetry
+    from core.commands import Declined
     from core.log import Unavailable
 
     telemetry.configure("cli", "warning", sys.stderr)  # standard output is for what was asked
@@ -81,5 +97,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Declined as no:
+        raise click.ClickException(no.reason) from None
     except Unavailable as error:
-        raise click.ClickException(f"the log does not answer: {error}") from None
+        raise click.ClickException(f"the platform does not answer: {error} (see `stratus doctor`)") from None

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from pathlib import Path
+from typing import Literal
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from core.jetstream import JetStreamLog
 from core.services.process import memory_kib
 from core.services.running import Running
-from gateway.cli import options
-from projections.views import Views, follow
+from gateway.cli import options, session
+from gateway.cli.tables import show, table
+from projections.fleet import Node
+from projections.views import Views
 
-CATCH_UP_S = 600.0
+State = Literal["ready", "cordoned", "drained", "lost"]
 
 
 @click.command()
@@ -25,32 +25,19 @@ CATCH_UP_S = 600.0
 @options.nats
 def command(data_dir: Path, nats_url: str | None) -> None:
     """Show what runs."""
-    console = Console(soft_wrap=True)
     if nats_url is None:
-        console.print(processes(options.found(data_dir)))
+        show(processes(options.found(data_dir)))
     views = options.run(_views(data_dir, nats_url))
-    for table in (nodes(views), images(views), containers(views)):
-        if table.row_count:
-            console.print(table)
+    show(*(one for one in (nodes(views), images(views), containers(views)) if one.row_count))
 
 
 async def _views(data_dir: Path, nats_url: str | None) -> Views:
-    async with options.connected(data_dir, nats_url) as bus:
-        history, views = JetStreamLog(bus), Views()
-        following = asyncio.create_task(follow(history, views))
-        try:
-            await views.wait(await history.end(), CATCH_UP_S)
-        finally:
-            following.cancel()
-    return views
-
-
-def _table(title: str, *columns: str) -> Table:
-    return Table(*columns, title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    async with session.opened(data_dir, nats_url) as here:
+        return here.views
 
 
 def processes(running: Running) -> Table:
-    table = _table(running.url, "process", "pid", "memory", "up")
+    shown = table(running.url, "process", "pid", "memory", "up")
     total = 0
     everything = {"supervisor": running.supervisor, **running.processes}
     since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -59,44 +46,50 @@ def processes(running: Running) -> Table:
             kib = memory_kib(process.pid)
             total += kib
             up_s = int(since_boot - process.born / os.sysconf("SC_CLK_TCK"))
-            table.add_row(name, str(process.pid), f"{kib / 1024:.0f} MiB", f"{up_s} s")
+            shown.add_row(name, str(process.pid), f"{kib / 1024:.0f} MiB", f"{up_s} s")
         else:
-            table.add_row(name, "-", "-", "[red]down[/red]")
-    table.add_row("", "", f"{total / 1024:.0f} MiB", "")
-    return table
+            shown.add_row(name, "-", "-", "[red]down[/red]")
+    shown.add_row("", "", f"{total / 1024:.0f} MiB", "")
+    return shown
 
 
 def nodes(views: Views) -> Table:
-    table = _table("Machines", "node", "cluster", "engine", "cpu", "memory", "")
+    shown = table("Machines", "node", "cluster", "engine", "cpu", "memory", "")
     for node in views.fleet.nodes():
-        table.add_row(
+        shown.add_row(
             node.node_id,
             node.cluster_id,
             node.engine,
             f"{node.cpu_milli / 1000:g}",
             f"{node.memory_mib} MiB",
-            "cordoned" if node.cordoned else "",
+            "" if state(node) == "ready" else state(node),
         )
-    return table
+    return shown
+
+
+def state(node: Node) -> State:
+    if node.lost:
+        return "lost"
+    return "drained" if node.drained else "cordoned" if node.cordoned else "ready"
 
 
 def images(views: Views) -> Table:
-    table = _table("Apps", "image", "name", "hostname", "status", "instances")
+    shown = table("Apps", "image", "name", "hostname", "status", "instances")
     for image in views.catalog.all():
-        table.add_row(
+        shown.add_row(
             image.image_id,
             f"{image.name}:{image.tag}",
             image.hostname or "-",
             image.status,
             f"{len(image.instances)} of {image.min_instances} to {image.max_instances}",
         )
-    return table
+    return shown
 
 
 def containers(views: Views) -> Table:
-    table = _table("Containers", "container", "app", "status", "run", "node", "address")
+    shown = table("Containers", "container", "app", "status", "run", "node", "address")
     for one in (one for image in views.catalog.all() for one in views.containers.of_image(image.image_id)):
-        table.add_row(
+        shown.add_row(
             one.container_id,
             one.name,
             "ready" if one.ready else one.status,
@@ -104,4 +97,4 @@ def containers(views: Views) -> Table:
             one.node_id or "-",
             f"{one.address}:{one.port}" if one.address else "-",
         )
-    return table
+    return shown

@@ -5,9 +5,11 @@ from __future__ import annotations
 from aiohttp import web
 
 from gateway import containers
+from gateway import why as reasons
 from gateway.containers import Logs
 from gateway.describe import PAGING, Query, describe
 from gateway.exchange import Message, Page, caller_of, page, reply, whole
+from gateway.why import Why
 from projections.containers import Container
 
 routes = web.RouteTableDef()
@@ -51,6 +53,17 @@ async def delete(request: web.Request) -> web.Response:
     container = _container(request)
     await containers.delete(request, container)
     return reply(Message(f"Container {container.container_id} is deleted once it has stopped."))
+
+
+@routes.get("/api/v1/containers/{container_id}/why")
+@describe(
+    "Why it is where it is, or waits, and what would help; nothing, if it asks for no place.",
+    answer=list[Why],
+    errors=(404,),
+)
+async def why(request: web.Request) -> web.Response:
+    caller = caller_of(request)
+    return reply(await reasons.of_container(request, caller, _container(request)))
 
 
 @routes.get("/api/v1/containers/{container_id}/logs")

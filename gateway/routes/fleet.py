@@ -5,9 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 
 from core.contexts import PLATFORM
-from core.messages.fleet import CordonNode, UncordonNode
+from core.message import Command
+from core.messages.fleet import CordonNode, DrainNode, UncordonNode
+from core.messages.scheduling import ClearNode, OfferNode, WithdrawNode
 from gateway.describe import PAGING, describe
-from gateway.exchange import Page, now_ms, page, reply, send
+from gateway.exchange import Page, caller_of, now_ms, page, reply, send
+from gateway.plans import Plan, is_plan, plan
 from gateway.readers import VIEWS
 from gateway.refusals import Refused
 from projections.fleet import Node
@@ -28,16 +31,48 @@ async def show(request: web.Request) -> web.Response:
 
 
 @routes.post("/api/v1/nodes/{node_id}/cordon")
-@describe("Give the machine nothing new.", access="operator", answer=Node, errors=(404,))
+@describe("Give the machine nothing new.", access="operator", answer=Node, errors=(404,), plan=Plan)
 async def cordon(request: web.Request) -> web.Response:
-    await send(request, CordonNode(node_id=_node(request).node_id, at_ms=now_ms()), PLATFORM)
-    return reply(_node(request))
+    node, at_ms = _node(request), now_ms()
+    withdraw = WithdrawNode(cluster_id=node.cluster_id, node_id=node.node_id, at_ms=at_ms)
+    return await _carry_out(request, CordonNode(node_id=node.node_id, at_ms=at_ms), withdraw)
+
+
+@routes.post("/api/v1/nodes/{node_id}/drain")
+@describe(
+    "Give the machine nothing new, and move what it runs elsewhere.",
+    access="operator",
+    answer=Node,
+    errors=(404,),
+    plan=Plan,
+)
+async def drain(request: web.Request) -> web.Response:
+    node, at_ms = _node(request), now_ms()
+    clear = ClearNode(cluster_id=node.cluster_id, node_id=node.node_id, cause="drained", at_ms=at_ms)
+    return await _carry_out(request, DrainNode(node_id=node.node_id, at_ms=at_ms), clear)
 
 
 @routes.post("/api/v1/nodes/{node_id}/uncordon")
-@describe("Give the machine work again.", access="operator", answer=Node, errors=(404,))
+@describe("Give the machine work again.", access="operator", answer=Node, errors=(404,), plan=Plan)
 async def uncordon(request: web.Request) -> web.Response:
-    await send(request, UncordonNode(node_id=_node(request).node_id, at_ms=now_ms()), PLATFORM)
+    node, at_ms = _node(request), now_ms()
+    offer = OfferNode(
+        cluster_id=node.cluster_id,
+        node_id=node.node_id,
+        cpu_milli=node.cpu_milli,
+        memory_mib=node.memory_mib,
+        gpus=node.gpus,
+        gpu_model=node.gpu_model,
+        at_ms=at_ms,
+    )
+    return await _carry_out(request, UncordonNode(node_id=node.node_id, at_ms=at_ms), offer)
+
+
+async def _carry_out(request: web.Request, command: Command, consequence: Command) -> web.Response:
+    """The command, or what its consequence for the cluster would be."""
+    if is_plan(request):
+        return reply(await plan(request, caller_of(request), consequence))
+    await send(request, command, PLATFORM)
     return reply(_node(request))
 
 

@@ -24,6 +24,7 @@ from gateway.database import Ledger
 from gateway.policy import Policy
 from handlers.deciders import DECIDERS, STATES
 from handlers.local import LocalCommands
+from handlers.questions import LocalQuestions
 from handlers.reactors import runtime as reactors
 from projections.containers import Container
 from projections.views import Views, follow
@@ -81,6 +82,7 @@ class House:
         self.fails: Ending | None = None
         self.app = make_app(
             commands=self.commands,
+            questions=LocalQuestions(self.log, DECIDERS, STATES),
             views=self.views,
             log=self.log,
             vault=self.vault,
@@ -121,12 +123,24 @@ class House:
                     await task
 
     async def _work(self) -> None:
-        """What an agent does: whatever was placed on its node comes up, whatever shall stop goes down."""
+        """What an agent does: who has lost its place goes, who has one comes up or, as wished, goes down.
+
+        A cluster's totals that the node carries are its own.
+        """
+        scheduling = self.views.scheduling
         while True:
             seen = self.views.position
-            for container_id, run in self.views.scheduling.placed_on("node-1"):
+            for (container_id, run), leaving in list(scheduling.leaving().items()):
                 container = self.views.containers.container(container_id)
-                if container is not None and container.run == run:
+                if leaving.node_id != "node-1" or container is None or not is_live(container, run):
+                    continue
+                if not container.wanted:
+                    await self._stopped(container, "stopped", 0, "")
+                elif leaving.evicted:  # else it shall be deleted: that wish is on its way
+                    await self._stopped(container, "evicted", -1, "")
+            for container_id, run in scheduling.placed_on("node-1"):
+                container = self.views.containers.container(container_id)
+                if container and is_live(container, run):
                     await self._converge(container)
             await self.views.wait(seen + 1, 3600)
 
@@ -161,6 +175,10 @@ class House:
             at_ms=61_000,
         )
         await self.commands.send(command, c.tenant)
+
+
+def is_live(container: Container, run: int) -> bool:
+    return container.run == run and container.status != "stopped"
 
 
 def strict(**changes: object) -> Policy:

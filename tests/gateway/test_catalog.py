@@ -17,6 +17,8 @@ IMAGE = {
     "hostname": "web.example",
 }
 
+GPUS = {"gpus": 0, "gpu_milli": 1000, "gpu_models": []}
+
 
 def tar(**files: bytes) -> bytes:
     out = io.BytesIO()
@@ -53,7 +55,7 @@ async def test_an_image_is_registered_and_shown_as_it_is(http: Client, anna: Hea
         1,
         "web:1",
     )
-    assert made["resources"] == {"cpu_milli": 500, "memory_mib": 64}
+    assert made["resources"] == {**GPUS, "cpu_milli": 500, "memory_mib": 64}
     assert await (await http.get(f"/api/v1/images/{made['image_id']}", headers=anna)).json() == made
 
 
@@ -94,7 +96,7 @@ async def test_an_archive_is_examined_kept_and_registered(http: Client, anna: He
     assert answer.status == 201, await answer.text()
     made = await answer.json()
     assert made["source"]["type"] == "Archive"
-    assert made["resources"] == {"cpu_milli": 250, "memory_mib": 64}
+    assert made["resources"] == {**GPUS, "cpu_milli": 250, "memory_mib": 64}
     assert house.objects.kept[made["source"]["object"]] == data
     assert made["source"]["bytes"] == len(data)
 

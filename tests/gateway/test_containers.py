@@ -92,7 +92,7 @@ async def test_who_waits_for_a_place_sees_why_and_nobody_elses_wait(
             await house.views.change()
     mine = await (await http.get("/api/v1/clusters/default/queue", headers=bert)).json()
     (line,) = mine["items"]
-    assert (line["ordinal"], line["cpu_milli"]) == (2, 64_000)
+    assert (line["position"], line["reason"]) == (2, "no node fits, for want of: 1 memory")
     assert line["reason"]
     assert len((await (await http.get("/api/v1/clusters/default/queue", headers=anna)).json())["items"]) == 2
     assert (await http.get("/api/v1/clusters/other/queue", headers=anna)).status == 404

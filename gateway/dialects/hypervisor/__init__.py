@@ -1,1 +1,1 @@
-"""The hypervisor app's paths and shapes. So far: people and organisations."""
+"""The hypervisor app's paths and shapes: people and organisations, clusters and deployments."""
