@@ -64,7 +64,7 @@ async def test_more_than_max_instances_are_refused_and_what_does_not_fit_waits(
     await settled(stage, min(places, 5))
     queue = await stage.ask("GET", "/api/v1/clusters/default/queue")
     assert len(queue["items"]) == max(0, 5 - places)
-    assert all("500 mCPU" in waiting["reason"] for waiting in queue["items"])
+    assert all("for want of: 1 CPU" in waiting["reason"] for waiting in queue["items"])
     with pytest.raises(Failed, match=r"409.*max_instances"):
         await stage.ask("POST", path, json={"count": 1})
 
