@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -36,6 +37,8 @@ class Ground:
         assert process.stdout is not None
         for line in process.stdout:
             if '"ready"' in line:
+                # nobody reads what it says later; but a pipe that is full would hold it up
+                threading.Thread(target=process.stdout.read, daemon=True).start()
                 return process
         raise RuntimeError(f"{module} ended with code {process.wait()}")
 

@@ -18,7 +18,16 @@ import msgspec
 
 from core.bus import Bus, api_error, header, header_block
 from core.contexts import Stream
-from core.log import Append, Conflict, Recorded, Unavailable, decode, encode
+from core.log import (
+    COMMIT_BYTES_MAX,
+    Append,
+    Conflict,
+    Recorded,
+    TooLarge,
+    Unavailable,
+    decode,
+    encode,
+)
 from core.reader import Reader
 
 PARTITIONS = 16
@@ -131,7 +140,11 @@ class JetStreamLog:
         return [recorded for recorded in found if recorded.position <= end]
 
     def append(self, *appends: Append) -> asyncio.Future[int]:
+        outcome: asyncio.Future[int] = self._loop.create_future()
         subject, body, headers = self._frame(appends[-1])
+        if len(body) > COMMIT_BYTES_MAX:  # the broker would cut the connection, and again at each attempt
+            outcome.set_exception(TooLarge(f"{len(body)} bytes for {appends[-1].stream}"))
+            return outcome
         if len(appends) > 1:
             batch = uuid4().hex
             for number, append in enumerate(appends[:-1], start=1):
@@ -143,7 +156,6 @@ class JetStreamLog:
                 "Nats-Batch-Sequence": str(len(appends)),
                 "Nats-Batch-Commit": "1",
             }
-        outcome: asyncio.Future[int] = self._loop.create_future()
 
         def done(head: bytes, data: bytes) -> None:
             timer.cancel()

@@ -74,6 +74,14 @@ class Unavailable(Exception):
     """The log did not answer; whether it took the commit is unknown. Read again to find out."""
 
 
+class TooLarge(Exception):
+    """No commit can have so many bytes; nothing was written."""
+
+
+COMMIT_BYTES_MAX = 8_000_000
+"""A little less than the 8 MiB that the broker takes at once, headers included."""
+
+
 class Log(Protocol):
     async def last(self, stream: Stream) -> Recorded | None:
         """The newest commit of a stream. Raises `Unavailable`."""
@@ -87,7 +95,7 @@ class Log(Protocol):
         """All of the commits or none; the position of the last one.
 
         The future raises `Conflict` when a stream has moved on, `Unavailable` when the
-        outcome is unknown.
+        outcome is unknown, `TooLarge` when there is no way.
         """
         ...
 

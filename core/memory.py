@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from itertools import count
 
 from core.contexts import Stream
-from core.log import Append, Conflict, Recorded, decode, encode
+from core.log import COMMIT_BYTES_MAX, Append, Conflict, Recorded, TooLarge, decode, encode
 
 
 class MemoryLog:
@@ -40,8 +40,11 @@ class MemoryLog:
             last = self._last(append.stream)
             if (last.position if last else 0) != append.expected:
                 raise Conflict(str(append.stream))
-        for append in appends:
-            kept = decode(encode(append.commit))  # what a reader gets has been written and read
+        written = [encode(append.commit) for append in appends]
+        if max(map(len, written)) > COMMIT_BYTES_MAX:
+            raise TooLarge(str(appends[-1].stream))
+        for append, body in zip(appends, written, strict=True):
+            kept = decode(body)  # what a reader gets has been written and read
             self.recorded.append(Recorded(append.stream, len(self.recorded) + 1, next(self._clock), kept))
         position = len(self.recorded)
         self._grown.set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,6 +20,20 @@ STATE_BYTES_MAX = 4096
 """A larger state rides along only every `STATE_EVERY` commits."""
 
 STATE_EVERY = 64
+
+TURN_MAX = 512
+TURN_BYTES_MAX = 1 << 20
+TURN_EVENTS_MAX = 4000
+"""Of one commit at most: commands by number and by size, and events; the broker bounds its messages."""
+
+PACKED_FROM_BYTES = 256 << 10
+"""A state so large is compressed."""
+
+CARRIED_BYTES_MAX = 4 << 20
+"""A larger one is not carried at all, for the broker takes no more than 8 MiB at once."""
+
+EVENTS_ALONE = 1000
+"""With so many events a commit is large enough without the state."""
 
 _encode_state = msgspec.json.Encoder(order="sorted").encode
 
@@ -46,6 +62,11 @@ class Turn(Struct, eq=False):
     decisions: list[Decision] = []
     told: list[tuple[Received, Refusal | None]] = []
     size: int = 0
+    events: int = 0
+
+    @property
+    def has_room(self) -> bool:
+        return len(self.told) < TURN_MAX and self.size < TURN_BYTES_MAX and self.events < TURN_EVENTS_MAX
 
     def tell(self, received: Received, refused: Refusal | None = None) -> None:
         self.told.append((received, refused))
@@ -55,12 +76,14 @@ class Turn(Struct, eq=False):
         """The command led to these events, and they to this state."""
         self.state, self.answers = state, received.sequence
         self.decisions.append(decision(received, events))
+        self.events += len(events)
 
 
 class Aggregate(Struct, eq=False):
     """Where in the log the state was read from, and the commands that wait for it.
 
-    Until it is `loaded` it looks like a stream nobody has written to.
+    Until it is `loaded` it looks like a stream nobody has written to. `alone` is set while
+    its commands are decided one by one, because together they were too much for one commit.
     """
 
     stream: Stream
@@ -75,6 +98,7 @@ class Aggregate(Struct, eq=False):
     state_bytes: int = 0
     loaded: bool = False
     busy: bool = False
+    alone: bool = False
 
     def turn(self) -> Turn:
         return Turn(self.state, self.answers)
@@ -102,8 +126,13 @@ class Aggregate(Struct, eq=False):
         if last.commit.state_position:
             carrier, *tail = await history.read(self.stream, last.commit.state_position - 1, until)
             last = tail[-1] if tail else carrier
-        self.state, self.state_position = self.decode(carrier.commit.state), carrier.position
-        self.state_bytes = len(bytes(carrier.commit.state))
+        state = unpacked(carrier.commit.state)
+        try:
+            self.state = self.decode(state)
+        except msgspec.ValidationError:  # yesterday's state; the events are what counts
+            self.state = self.decider.initial
+            tail = await history.read(self.stream, 0, last.position)
+        self.state_position, self.state_bytes = carrier.position, len(state)
         for recorded in tail:
             self.state = self.fold(self.state, list(events_of(recorded)))
         self.position, self.version = last.position, last.commit.version
@@ -113,11 +142,12 @@ class Aggregate(Struct, eq=False):
     def commit(self, turn: Turn) -> Append:
         version = self.version + 1
         large = self.state_bytes > STATE_BYTES_MAX
-        if self.state_position and large and version % STATE_EVERY:
-            state, carrier = msgspec.Raw(b"null"), self.state_position
-        else:
-            state, carrier = msgspec.Raw(_encode_state(turn.state)), 0
-            self.state_bytes = len(bytes(state))
+        state, carrier = msgspec.Raw(b"null"), self.state_position
+        if not (carrier and ((large and version % STATE_EVERY) or turn.events > EVENTS_ALONE)):
+            whole = _encode_state(turn.state)
+            self.state_bytes, small = len(whole), packed(whole)
+            if len(small) < CARRIED_BYTES_MAX or not carrier:
+                state, carrier = msgspec.Raw(small), 0
         commit = Commit(version, turn.answers, turn.decisions, state, carrier, self.position)
         return Append(self.stream, self.position, commit)
 
@@ -126,12 +156,26 @@ class Aggregate(Struct, eq=False):
         if commit.state_position == 0:
             self.state_position = position
         self.state, self.answers = turn.state, turn.answers
-        self.position, self.version, self.loaded = position, commit.version, True
+        self.position, self.version, self.loaded, self.alone = position, commit.version, True, False
         self.tell(turn)
 
     def tell(self, turn: Turn) -> None:
         for received, refused in turn.told:
             received.done(Answer(self.position, refused))
+
+
+def packed(state: bytes) -> bytes:
+    """A large state as a JSON string: base64 of its zlib."""
+    if len(state) < PACKED_FROM_BYTES:
+        return state
+    return b'"' + base64.b64encode(zlib.compress(state, 1)) + b'"'
+
+
+def unpacked(state: bytes | msgspec.Raw) -> bytes:
+    found = bytes(state)
+    if not found.startswith(b'"'):
+        return found
+    return zlib.decompress(base64.b64decode(found[1:-1]))
 
 
 def decision(received: Received, events: list[Any]) -> Decision:

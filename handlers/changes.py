@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import msgspec
 from msgspec.structs import replace
 
 from core.messages.deployments import DeploymentEnded, DeploymentScaled, DeploymentSubmitted
@@ -73,18 +76,16 @@ def apply(cluster: Cluster, event: SchedulingEvent) -> None:
         case PlacementPassed(container_id=container_id, run=run):
             books.hand_on(f"{container_id}/{run}")
         case DeploymentSubmitted(deployment_id=id, replicas=replicas):
-            names = tuple(f"{id}-{number}" for number in range(1, replicas + 1))
-            books.deploy(id, Deployment(event, names, replicas))
+            books.deploy(id, Deployment(replicas, digest_of(event), event.name if event.unique else ""))
             for number in range(1, replicas + 1):
                 books.ask(replica_of(cluster, event, number))
         case DeploymentScaled(deployment_id=id, added=added, removed=removed):
-            known = cluster.deployments[id]
-            kept = tuple(name for name in known.replicas if name not in removed)
-            books.deploy(id, replace(known, replicas=kept + added, serial=known.serial + len(added)))
+            known, model = cluster.deployments[id], next(iter(books.replicas[id].values()))
+            books.deploy(id, replace(known, serial=known.serial + len(added)))
             for key in [k for k, one in books.replicas[id].items() if one.container_id in removed]:
                 books.release(key)
-            for number in range(len(added)):
-                books.ask(replica_of(cluster, known.submitted, known.serial + 1 + number, number + 1))
+            for nth, container_id in enumerate(added, start=1):
+                books.ask(another(cluster, model, container_id, nth))
         case DeploymentEnded(deployment_id=id):
             for key in list(books.replicas.get(id, ())):
                 books.release(key)
@@ -101,7 +102,7 @@ def _arrived(cluster: Cluster, event: SchedulingEvent) -> list[Need]:
         case DeploymentSubmitted(replicas=replicas):
             return [replica_of(cluster, event, 1).need] * replicas
         case DeploymentScaled(deployment_id=id, added=added):
-            return [replica_of(cluster, cluster.deployments[id].submitted, 1).need] * len(added)
+            return [next(iter(cluster.books.replicas[id].values())).need] * len(added)
         case _:
             return []
 
@@ -123,8 +124,8 @@ def request_of(cluster: Cluster, queued: PlacementQueued) -> Request:
     )
 
 
-def replica_of(cluster: Cluster, submitted: DeploymentSubmitted, number: int, nth: int = 0) -> Request:
-    """The first run of the replica of that `number`, which arrives as the `nth` of those that arrive now."""
+def replica_of(cluster: Cluster, submitted: DeploymentSubmitted, number: int) -> Request:
+    """The first run of the replica of that `number`."""
     share, id = submitted.share, submitted.deployment_id
     return Request(
         tenant=submitted.tenant,
@@ -140,11 +141,32 @@ def replica_of(cluster: Cluster, submitted: DeploymentSubmitted, number: int, nt
         gang=id if submitted.gang else "",
         gang_size=submitted.replicas if submitted.gang else 1,
         at_ms=cluster.now_ms,
-        sequence=cluster.arrivals + (nth or number),
+        sequence=cluster.arrivals + number,
         since_ms=cluster.now_ms,
         deployment=id,
         duration_ms=submitted.duration_ms,
     )
+
+
+def another(cluster: Cluster, like: Request, container_id: str, nth: int) -> Request:
+    """One more replica, which arrives as the `nth` of those that arrive now."""
+    return replace(
+        like,
+        container_id=container_id,
+        run=1,
+        node_id=None,
+        devices=(),
+        at_ms=cluster.now_ms,
+        since_ms=cluster.now_ms,
+        sequence=cluster.arrivals + nth,
+        evictions=0,
+    )
+
+
+def digest_of(submitted: DeploymentSubmitted) -> str:
+    """The same for the same deployment, whenever it is submitted."""
+    said = msgspec.json.encode(replace(submitted, at_ms=0), order="sorted")
+    return hashlib.sha256(said).hexdigest()[:16]
 
 
 def quota_of(event: QuotaSet) -> Quota:

@@ -8,13 +8,14 @@ things out on the cluster itself, and takes them back when it has been made.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import cached_property
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from core.messages.deployments import DeploymentSubmitted
 from handlers.backlog import Backlog
 from handlers.fit import CLASSES_MAX, Fit
 from handlers.mix import is_time_to_learn
@@ -24,6 +25,23 @@ from handlers.request import Request
 from handlers.room import WHOLE, Need, Room
 
 Undo = Callable[[], None]
+
+
+class Kind(NamedTuple):
+    """The size of a node. There are few of them, however many nodes there are."""
+
+    cpu_milli: int
+    memory_mib: int
+    gpus: int
+    gpu_model: str
+
+    def is_large_enough(self, need: Need) -> bool:
+        return (
+            need.cpu_milli <= self.cpu_milli
+            and need.memory_mib <= self.memory_mib
+            and need.gpus <= self.gpus
+            and (not need.models or self.gpu_model in need.models)
+        )
 
 
 class Node(Struct, omit_defaults=True):
@@ -43,27 +61,26 @@ class Node(Struct, omit_defaults=True):
 
     def could_hold(self, need: Need) -> bool:
         """Whether there is room when nothing else is there."""
-        return self.offered and self.is_large_enough(need)
+        return self.offered and self.kind.is_large_enough(need)
 
-    def is_large_enough(self, need: Need) -> bool:
-        return (
-            need.cpu_milli <= self.cpu_milli
-            and need.memory_mib <= self.memory_mib
-            and need.gpus <= self.gpus
-            and (not need.models or self.gpu_model in need.models)
-        )
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.cpu_milli, self.memory_mib, self.gpus, self.gpu_model)
 
     def room(self, node_id: str) -> Room:
         devices = [WHOLE] * self.gpus
         return Room(node_id, self.cpu_milli, self.memory_mib, devices, self.gpu_model, self.offered)
 
 
-class Deployment(Struct):
-    """As it was submitted, and its replicas' containers by now; `serial` numbers them."""
+class Deployment(Struct, frozen=True, array_like=True):
+    """What its requests do not say. `serial` numbers its replicas, `digest` is of how it was submitted.
 
-    submitted: DeploymentSubmitted
-    replicas: tuple[str, ...]
+    `name` is '' unless nobody else may have it.
+    """
+
     serial: int
+    digest: str
+    name: str = ""
 
 
 class Cluster(Struct, dict=True, omit_defaults=True):
@@ -103,6 +120,7 @@ class Books:
         self.waiting = Backlog()
         self.journal: list[Undo] = []
         self.accounts = Accounts(cluster.quotas)
+        self.kinds: Counter[Kind] = Counter()
         for node in cluster.nodes.values():
             self._count(node)
         for key, request in sorted(cluster.requests.items()):
@@ -283,6 +301,10 @@ class Books:
             self.cluster.deployments[deployment_id] = deployment
 
     def _count(self, node: Node, times: int = 1) -> None:
+        kind = node.kind
+        self.kinds[kind] += times
+        if not self.kinds[kind]:
+            del self.kinds[kind]
         if node.offered:
             self.accounts.offered(node.cpu_milli, node.memory_mib, node.gpus, times)
 

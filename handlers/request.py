@@ -16,12 +16,15 @@ URGENT = 900
 """The priority from which on nobody is spared."""
 
 
-class Request(Struct, dict=True, omit_defaults=True):
+class Request(Struct, dict=True, array_like=True):
     """One run of one container; `node_id` is None while it waits. All else stays as it was asked for.
 
     `since_ms` is since when it has its place, or waits for one, `evictions` how often it
     has lost one. `gang` is '' but for those who run together or not at all, `deployment`
     but for a deployment's replicas; `duration_ms` is 0 if nobody knows how long it runs.
+
+    A cluster has so many of them that they travel without the names of their fields: new
+    ones go to the end.
     """
 
     tenant: str

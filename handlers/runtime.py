@@ -20,7 +20,7 @@ import structlog
 from core.commands import Answer, Kind, Refusal
 from core.contexts import COMMAND, Stream, stream_of
 from core.decider import Decider
-from core.log import Append, Commit, Conflict, Log, Unavailable
+from core.log import Append, Commit, Conflict, Log, TooLarge, Unavailable
 from core.message import Command, Invalid, Rejection, Unknown
 from handlers.aggregate import Aggregate, Received, Turn
 
@@ -35,10 +35,6 @@ RETRY_S = 0.2
 CONFLICT_S = 0.002
 CACHED_MAX = 5_000
 """Aggregates a runtime keeps folded; there is one runtime to a partition."""
-
-TURN_MAX = 512
-TURN_BYTES_MAX = 1 << 20
-"""Commands decided into one commit at most, by number and by size: the broker bounds its messages."""
 
 _command = msgspec.json.Decoder(COMMAND)
 
@@ -121,7 +117,7 @@ class Runtime:
             aggregate.busy = False
             return
         turn = aggregate.turn()
-        while aggregate.waiting and len(turn.told) < TURN_MAX and turn.size < TURN_BYTES_MAX:
+        while aggregate.waiting and turn.has_room and not (aggregate.alone and turn.told):
             received = aggregate.waiting[0]
             if received.sequence <= aggregate.answers:
                 turn.tell(received)
@@ -177,6 +173,9 @@ class Runtime:
         if outcome.cancelled():
             return
         error = outcome.exception()
+        if isinstance(error, TooLarge):
+            self._one_by_one(aggregate, turn, error)
+            return
         if isinstance(error, Conflict | Unavailable):
             self._again(aggregate, turn, error)
             return
@@ -192,8 +191,19 @@ class Runtime:
         log.debug("deciding again", stream=str(aggregate.stream), reason=type(error).__name__)
         aggregate.waiting.extendleft(received for received, _ in reversed(turn.told))
         aggregate.loaded = False
-        delay = CONFLICT_S if isinstance(error, Conflict) else RETRY_S
+        delay = RETRY_S if isinstance(error, Unavailable) else CONFLICT_S
         self._loop.call_later(delay, lambda: self._spawn(self._load_then_turn(aggregate)))
+
+    def _one_by_one(self, aggregate: Aggregate, turn: Turn, error: TooLarge) -> None:
+        """What was too large for one commit is tried in several; what is too large by itself has failed."""
+        if aggregate.alone or len(turn.told) == 1:
+            received = next(received for received, refused in turn.told if refused is None)
+            aggregate.waiting.extendleft(one for one, _ in reversed(turn.told))
+            aggregate.loaded = False
+            self._spawn(self._failed(aggregate, received, error))
+            return
+        aggregate.alone = True
+        self._again(aggregate, turn, error)
 
     async def _load_then_turn(self, aggregate: Aggregate) -> None:
         while True:

@@ -65,7 +65,7 @@ from core.messages.scheduling import (
 )
 from handlers.admission import refuse_impossible
 from handlers.backlog import Line
-from handlers.changes import apply, evolve, quota_of, replica_of, request_of
+from handlers.changes import apply, digest_of, evolve, quota_of, replica_of, request_of
 from handlers.cluster import Cluster, Node
 from handlers.explanation import explain
 from handlers.mix import POLICY
@@ -259,37 +259,35 @@ def _submit(cluster: Cluster, command: SubmitDeployment) -> list[SchedulingEvent
     _check_owner(cluster, command.tenant)
     submitted = DeploymentSubmitted(**asdict(command))
     if known := cluster.deployments.get(command.deployment_id):
-        if replace(known.submitted, at_ms=0) == replace(submitted, at_ms=0):
+        if known.digest == digest_of(submitted):
             return []
         raise DeploymentExists
     if command.unique and any(
-        other.submitted.unique and _whose(other.submitted) == _whose(command)
-        for other in cluster.deployments.values()
+        (one.tenant, one.priority) == (command.tenant, command.priority)
+        for other, deployment in cluster.deployments.items()
+        if deployment.name
+        for one in cluster.books.replicas[other].values()
     ):
         raise PriorityIsTaken
     refuse_impossible(cluster, command)
     return _then(cluster, [submitted], replica_of(cluster, submitted, 1).line)
 
 
-def _whose(asked: SubmitDeployment | DeploymentSubmitted) -> tuple[str, int]:
-    return asked.tenant, asked.priority
-
-
 def _scaled(cluster: Cluster, command: ScaleDeployment) -> list[SchedulingEvent]:
     deployment = cluster.deployments.get(command.deployment_id)
     if deployment is None:
         raise DeploymentIsUnknown
-    missing = command.replicas - len(deployment.replicas)
+    replicas = cluster.books.replicas[command.deployment_id].values()
+    missing = command.replicas - len(replicas)
     if not missing:
         return []
-    if deployment.submitted.gang:
+    if any(one.gang for one in replicas):
         raise GangIsWhole
     added, removed = list[str](), list[str]()
     if missing > 0:
         numbers = range(deployment.serial + 1, deployment.serial + 1 + missing)
         added = [f"{command.deployment_id}-{number}" for number in numbers]
     else:
-        replicas = cluster.books.replicas[command.deployment_id].values()
         by_need = sorted(replicas, key=lambda one: (one.node_id is not None, -one.sequence))
         removed = [one.container_id for one in by_need[:-missing]]
     return [DeploymentScaled(**asdict(command), added=tuple(added), removed=tuple(sorted(removed)))]
@@ -323,8 +321,9 @@ def alongside(command: SchedulingCommand, cluster: Cluster) -> tuple[Command, ..
         case SubmitDeployment(deployment_id=id, unique=True) if id not in cluster.deployments:
             return (ReserveName(name_id=_unique_name(command.tenant, command.name), holder=id),)
         case EndDeployment(deployment_id=id) if known := cluster.deployments.get(id):
-            it = known.submitted
-            return (ReleaseName(name_id=_unique_name(it.tenant, it.name), holder=id),) if it.unique else ()
+            tenant = next(iter(cluster.books.replicas[id].values())).tenant
+            name = _unique_name(tenant, known.name)
+            return (ReleaseName(name_id=name, holder=id),) if known.name else ()
         case _:
             return ()
 

@@ -6,7 +6,9 @@ import asyncio
 import itertools
 from typing import Any
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from core.commands import Declined
 from core.contexts import Stream
@@ -64,13 +66,74 @@ async def test_what_arrives_while_an_append_is_under_way_becomes_one_commit() ->
 
 
 async def test_a_commit_does_not_outgrow_the_brokers_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handlers.runtime.TURN_BYTES_MAX", 200)
+    monkeypatch.setattr("handlers.aggregate.TURN_BYTES_MAX", 200)
     log = MemoryLog()
     commands = over(log, toggling())
     await asyncio.gather(*(commands.send(cordon, "_") for _ in range(100)))
     sizes = [len(recorded.commit.decisions) for recorded in log.recorded]
     assert sum(sizes) == 100
     assert max(sizes) <= 4
+
+
+async def test_what_is_too_large_together_is_written_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.memory.COMMIT_BYTES_MAX", 1000)
+    log = MemoryLog()
+    commands = over(log, toggling())
+    await asyncio.gather(*(commands.send(cordon, "_") for _ in range(20)))
+    assert sum(len(recorded.commit.decisions) for recorded in log.recorded) == 20
+    assert commands.parked == []
+
+
+async def test_what_is_too_large_by_itself_is_put_aside_and_those_behind_it_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The broker would cut the connection at each attempt, for ever."""
+    monkeypatch.setattr("core.memory.COMMIT_BYTES_MAX", 2000)
+    log = MemoryLog()
+
+    def decide(command: FleetCommand, state: dict[str, Any]) -> list[FleetEvent]:
+        times = 100 if isinstance(command, CordonNode) else 1
+        return [NodeCordoned("node-a", 1)] * times  # type: ignore[arg-type]
+
+    commands = over(log, Decider({"count": 0}, decide, lambda state, event: {"count": state["count"] + 1}))
+    whale = asyncio.ensure_future(commands.send(cordon, "_"))
+    await asyncio.sleep(0)
+    behind = asyncio.ensure_future(commands.send(uncordon, "_"))
+    with pytest.raises(Declined) as no:
+        await whale
+    assert no.value.rejection == "Parked"
+    await behind
+    assert [len(events_of(recorded)) for recorded in log.recorded] == [1]
+
+
+async def test_a_very_large_state_is_packed_and_one_larger_still_is_not_carried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("handlers.aggregate.PACKED_FROM_BYTES", 5_000)
+    log, queue = MemoryLog(), itertools.count(1)
+    commands = over(log, toggling(size=10_000), queue)
+    for _ in range(63):
+        await commands.send(cordon, "_")
+    assert bytes(log.recorded[0].commit.state).startswith(b'"')
+    monkeypatch.setattr("handlers.aggregate.CARRIED_BYTES_MAX", 10)
+    for _ in range(10):
+        await commands.send(cordon, "_")
+    assert {r.commit.state_position for r in log.recorded[1:]} == {1}
+    afresh = over(log, toggling(size=10_000), queue)
+    for _ in range(5):
+        await afresh.send(cordon, "_")
+    assert afresh.runtime._aggregates[NODE].state["count"] == 78
+
+
+async def test_a_state_of_another_shape_is_folded_anew_from_the_events() -> None:
+    log, queue = MemoryLog(), itertools.count(1)
+    for _ in range(5):
+        await over(log, toggling(), queue).send(cordon, "_")
+    last = log.recorded[-1]
+    log.recorded[-1] = last._replace(commit=replace(last.commit, state=msgspec.Raw(b'["yesterday"]')))
+    afresh = over(log, toggling(), queue)
+    await afresh.send(cordon, "_")
+    assert afresh.runtime._aggregates[NODE].state["count"] == 6
 
 
 async def test_a_large_state_rides_along_only_now_and_then_and_is_loaded_all_the_same() -> None:
