@@ -29,14 +29,28 @@ from core.messages.containers import (
     StartContainer,
     StopContainer,
 )
+from core.messages.deployments import (
+    DeploymentEnded,
+    DeploymentScaled,
+    DeploymentSubmitted,
+    EndDeployment,
+    ScaleDeployment,
+    Share,
+    SubmitDeployment,
+)
 from core.messages.identity import RegisterUser
 from core.messages.names import NameReserved, name_id
 from core.messages.scheduling import (
+    ClearNode,
     CreateCluster,
     OfferNode,
+    PassPlacement,
+    PlacementPassed,
+    PlacementQueued,
     PlacementReleased,
     ReleasePlacement,
     RequestPlacement,
+    RunEvicted,
     RunPlaced,
 )
 from handlers.aggregate import Received
@@ -68,6 +82,25 @@ def wish(random: Random) -> Command:
         OfferNode("default", f"node-{one % 2}", 4000, CAPACITY_MIB),
         RequestPlacement("default", TENANT, container, run, 500, random.choice([128, 256, 512]), 1),
         ReleasePlacement("default", container, run),
+        PassPlacement("default", container, run, 1),
+        ClearNode("default", f"node-{one % 2}", "lost", 1),
+        SubmitDeployment(
+            *(
+                "default",
+                f"dep_{one}",
+                TENANT,
+                "d",
+                "web:1",
+                "usr_1",
+                1,
+                Share(500, random.choice([256, 512])),
+            ),
+            replicas=random.randrange(1, 3),
+            priority=random.choice([1, 500, 900]),
+            unique=one == 3,
+        ),
+        ScaleDeployment("default", f"dep_{one}", random.randrange(1, 4), 1),
+        EndDeployment("default", f"dep_{one}", random.choice(["completed", "cancelled"]), 1),
     ]
     return random.choice(wishes)
 
@@ -149,6 +182,7 @@ async def test_nothing_happens_twice_and_nothing_is_promised_twice(
     ends: Counter[tuple[str, int]] = Counter()
     requested: dict[tuple[str, int], int] = {}
     placed: dict[tuple[str, int], tuple[str, int]] = {}
+    shares: dict[str, int] = {}
     for recorded in log.recorded:
         for decision in recorded.commit.decisions:
             decided[recorded.stream, decision.sequence] += 1
@@ -169,11 +203,34 @@ async def test_nothing_happens_twice_and_nothing_is_promised_twice(
                     assert max(used.values()) <= CAPACITY_MIB
                 case PlacementReleased(container_id=container, run=number):
                     placed.pop((container, number), None)
-                case _ if type(event).__name__ == "PlacementQueued":
-                    requested[event.container_id, event.run] = event.memory_mib
+                    del requested[container, number]
+                case RunEvicted(container_id=container, run=number):
+                    del placed[container, number]
+                    requested.setdefault((container, number + 1), requested.pop((container, number)))
+                case PlacementPassed(container_id=container, run=number):
+                    requested[container, number + 1] = requested.pop((container, number))
+                    if (container, number) in placed:
+                        placed[container, number + 1] = placed.pop((container, number))
+                case PlacementQueued(container_id=container, run=number, memory_mib=size):
+                    requested[container, number] = size
+                case DeploymentSubmitted(deployment_id=id, replicas=replicas, share=share):
+                    for number in range(1, replicas + 1):
+                        drop(requested, f"{id}-{number}")
+                        requested[f"{id}-{number}", 1] = share.memory_mib
+                    shares[id] = share.memory_mib
+                case DeploymentScaled(deployment_id=id, added=added, removed=removed):
+                    requested |= {(name, 1): shares[id] for name in added}
+                    placed = {run: place for run, place in placed.items() if run[0] not in removed}
+                case DeploymentEnded(deployment_id=id):
+                    placed = {run: at for run, at in placed.items() if run[0].rpartition("-")[0] != id}
     assert max(decided.values(), default=1) == 1
     assert max(starts.values(), default=1) == 1
     assert max(ends.values(), default=1) == 1
+
+
+def drop(runs: dict[tuple[str, int], int], container_id: str) -> None:
+    for run in [run for run in runs if run[0] == container_id]:
+        del runs[run]
 
 
 async def test_the_same_seed_makes_the_same_log(monkeypatch: pytest.MonkeyPatch) -> None:
