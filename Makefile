@@ -37,7 +37,7 @@ check: $(STAMP) ## lint, format, types, directions of imports (a minute)
 	@echo "mypy"; $(BIN)/mypy
 	@echo "lint-imports"; $(BIN)/lint-imports
 
-bench: $(STAMP) ## measure commands, replays, failover and start-up (four minutes; ARGS="commands")
+bench: $(STAMP) ## measure the platform (five minutes), or what ARGS="scheduling overload" names
 	@$(BIN)/python -m bench $(ARGS)
 
 lock: ## write the lock files anew from pyproject.toml

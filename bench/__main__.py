@@ -1,4 +1,8 @@
-"""`python -m bench [commands] [failover] [replay] [platform]`: all of them, if none is named."""
+"""`python -m bench [NAME ...]`: what the platform costs, if none is named; the scheduler's take longer.
+
+platform: commands, replay, failover, platform, placements
+scheduler: scheduling, overload, optimum (which needs the extra of that name)
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,12 @@ import sys
 
 import uvloop
 
-NAMES = ("commands", "replay", "failover", "platform")
+PLATFORM = ("commands", "replay", "failover", "platform", "placements")
+NAMES = (*PLATFORM, "scheduling", "overload", "optimum")
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or NAMES
+    chosen = sys.argv[1:] or PLATFORM
     if unknown := [name for name in chosen if name not in NAMES]:
         raise SystemExit(f"no such bench: {', '.join(unknown)}; there are {', '.join(NAMES)}")
     print(f"Python {platform.python_version()}, {platform.machine()}; ratios travel, absolute figures do not")

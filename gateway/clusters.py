@@ -10,7 +10,7 @@ from gateway.caller import Caller
 from gateway.exchange import new_id, now_ms, send
 from gateway.readers import VIEWS
 from gateway.refusals import Refused
-from projections.scheduling import Cluster
+from projections.clusters import Cluster
 
 
 def cluster_of(request: web.Request, caller: Caller, cluster_id: str) -> Cluster:

@@ -235,6 +235,18 @@ class Books:
         self.journal.append(undo)
         return following
 
+    def put_back(self, key: str) -> None:
+        """Into the queue, as if it had not been placed; for what has only been tried out."""
+        request = self.cluster.requests[key]
+        placed_ms, place = request.since_ms, self._lift(request)
+        self.waiting.enter(request.line, request.sequence, key)
+
+        def undo() -> None:
+            self.waiting.leave(request.line, request.sequence, key)
+            self._put(request, *place, placed_ms)
+
+        self.journal.append(undo)
+
     def hand_on(self, key: str) -> None:
         """To the next run of the same container, place and turn and all."""
         request = self.cluster.requests[key]

@@ -22,6 +22,9 @@ from handlers.request import Request
 from handlers.room import Need, Room
 
 RESERVE_AFTER_MS = 600_000
+SHIFTS_TRIED = 32
+"""Placements of the same walk that are looked at before somebody is left waiting."""
+
 EVERYBODY = 1 << 30
 """Victims for one request where there is no other limit."""
 
@@ -85,6 +88,8 @@ def walk(cluster: Cluster, only: Line | None = None) -> list[Step]:
             continue
         kept = len(cluster.reserved)
         taken = _serve(cluster, entry.line)
+        if taken is None and steps:
+            taken = _shift(cluster, cluster.requests[entry.key], steps)
         if taken is None:
             blocked.add(entry.line)
             steps += _reserve(cluster, entry.key)
@@ -119,6 +124,37 @@ def _serve(cluster: Cluster, line: Line) -> list[Step] | None:
         steps += taken
         victims_left -= len(taken) - 1
     return steps
+
+
+def _shift(cluster: Cluster, request: Request, steps: list[Step]) -> list[Step] | None:
+    """A place for who found none, where somebody was put just now that fits elsewhere as well.
+
+    Nothing of that has happened yet, so it costs nobody anything; of the `steps` taken so
+    far the one that is moved goes, and comes again behind the newcomer's.
+    """
+    books = cluster.books
+    if request.gang or books.accounts.exceeded(request.tenant, request.need):
+        return None
+    barred = barred_to(cluster, request)
+    for step in steps[: -SHIFTS_TRIED - 1 : -1]:
+        other = step.request
+        if not isinstance(step, Placed) or other.gang or other.node_id != step.node_id:
+            continue
+        mark = len(books.journal)
+        books.put_back(other.key)
+        found = books.fit.find(request.need, barred)
+        if found is not None:
+            books.place(request.key, found[0].node_id, found[1], cluster.now_ms)
+            elsewhere = books.fit.find(other.need, barred_to(cluster, other))
+            if elsewhere is not None:
+                books.place(other.key, elsewhere[0].node_id, elsewhere[1], cluster.now_ms)
+                steps.remove(step)
+                return [
+                    Placed(request, found[0].node_id, found[1]),
+                    Placed(other, elsewhere[0].node_id, elsewhere[1]),
+                ]
+        books.undo(mark)
+    return None
 
 
 def _is_complete(books: Books, waiting: list[Request]) -> bool:

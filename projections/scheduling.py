@@ -15,63 +15,17 @@ from core.messages.scheduling import (
     Cause,
     ClusterCreated,
     ClusterId,
-    ClusterRepacked,
-    NodeCarried,
-    NodeOffered,
-    NodeReserved,
-    NodeWithdrawn,
     PlacementPassed,
     PlacementQueued,
     PlacementReleased,
-    QuotaLifted,
-    QuotaSet,
     RunEvicted,
     RunPlaced,
     SchedulingEvent,
-    Totals,
 )
+from projections.clusters import Cluster, changed, created
 
 Run = tuple[str, int]
 """A container's id and the number of its run."""
-
-
-class Offer(Struct, frozen=True):
-    """What a node may be given in all; `open` is False once it has been withdrawn.
-
-    `carrier` is whose agent runs what is placed there, where that is not the node's own.
-    """
-
-    node_id: str
-    cpu_milli: int
-    memory_mib: int
-    open: bool
-    gpus: int = 0
-    gpu_model: str = ""
-    carrier: str = ""
-
-
-class Quota(Struct, frozen=True):
-    """Limits, None where there is none; `borrow_percent` more of each may be borrowed."""
-
-    tenant: str
-    cpu_milli: int | None
-    memory_mib: int | None
-    gpu_milli: int | None
-    borrow_percent: int
-    weight: int
-
-
-class Cluster(Struct, frozen=True):
-    """`owner` is the tenant it is for, '' for everybody; `totals` is what it has if no machines are in it."""
-
-    cluster_id: ClusterId
-    ordinal: int
-    name: str
-    at_ms: int
-    owner: str = ""
-    totals: Totals | None = None
-    offers: dict[str, Offer] = {}
-    quotas: dict[str, Quota] = {}
 
 
 class Eviction(Struct, frozen=True):
@@ -257,63 +211,11 @@ class Queue:
                 _, containers = self._deployments.pop(id, (None, {}))
                 for container_id in containers:
                     self._dismiss(container_id)
+            case ClusterCreated():
+                self.clusters[event.cluster_id] = created(event, len(self.clusters) + 1)
             case _:
-                self._concerning_cluster(event)
-
-    def _concerning_cluster(
-        self,
-        event: ClusterCreated
-        | NodeOffered
-        | NodeWithdrawn
-        | NodeCarried
-        | NodeReserved
-        | QuotaSet
-        | QuotaLifted
-        | ClusterRepacked,
-    ) -> None:
-        id = event.cluster_id
-        if isinstance(event, ClusterCreated):
-            number = len(self.clusters) + 1
-            self.clusters[id] = Cluster(id, number, event.name, event.at_ms, event.owner, event.totals)
-            if event.totals is not None:
-                totals = event.totals
-                self._offer(id, Offer(VIRTUAL, totals.cpu_milli, totals.memory_mib, True, totals.gpus))
-            return
-        cluster = self.clusters.get(id)
-        if cluster is None:
-            return
-        match event:
-            case NodeOffered():
-                offer = Offer(
-                    event.node_id,
-                    event.cpu_milli,
-                    event.memory_mib,
-                    open=True,
-                    gpus=event.gpus,
-                    gpu_model=event.gpu_model,
-                )
-                self._offer(id, offer)
-            case NodeWithdrawn(node_id=node_id):
-                if known := cluster.offers.get(node_id):
-                    self._offer(id, replace(known, open=False))
-            case NodeCarried(node_id=node_id, carrier=carrier):
-                if known := cluster.offers.get(node_id):
-                    self._offer(id, replace(known, carrier=carrier))
-            case QuotaSet(tenant=tenant):
-                quota = Quota(
-                    tenant,
-                    event.cpu_milli,
-                    event.memory_mib,
-                    event.gpu_milli,
-                    event.borrow_percent,
-                    event.weight,
-                )
-                self.clusters[id] = replace(cluster, quotas={**cluster.quotas, tenant: quota})
-            case QuotaLifted(tenant=tenant):
-                left = {name: quota for name, quota in cluster.quotas.items() if name != tenant}
-                self.clusters[id] = replace(cluster, quotas=left)
-            case NodeReserved() | ClusterRepacked():
-                pass
+                if cluster := self.clusters.get(event.cluster_id):
+                    self.clusters[event.cluster_id] = changed(cluster, event)
 
     def _next(self) -> int:
         self._sequence += 1
@@ -423,7 +325,3 @@ class Queue:
             self._leaving[place.container_id, place.run] = Leaving(
                 agent, place.cluster_id, place.node_id, place.share, place.devices, evicted
             )
-
-    def _offer(self, cluster_id: str, offer: Offer) -> None:
-        cluster = self.clusters[cluster_id]
-        self.clusters[cluster_id] = replace(cluster, offers={**cluster.offers, offer.node_id: offer})

@@ -25,7 +25,7 @@ from gateway.cli.plan import carry_out
 from gateway.cli.tables import add, say, show, table
 from gateway.cli.units import CPU, MEMORY, memory, thousandths
 from gateway.exchange import now_ms
-from projections.scheduling import Cluster, Quota
+from projections.clusters import Cluster, Quota
 from projections.views import Views
 
 

@@ -6,9 +6,9 @@ import click
 
 from gateway.cli.tables import plain, some
 from projections.catalog import Image
+from projections.clusters import Cluster
 from projections.deployments import Deployment
 from projections.fleet import Node
-from projections.scheduling import Cluster
 from projections.views import Views
 
 

@@ -17,7 +17,7 @@ from gateway.describe import PAGING, describe
 from gateway.exchange import Page, body, caller_of, now_ms, page, reply, send
 from gateway.plans import Plan, is_plan, plan
 from gateway.readers import QUESTIONS
-from projections.scheduling import Cluster
+from projections.clusters import Cluster
 
 routes = web.RouteTableDef()
 

@@ -16,12 +16,9 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-import msgspec
 import structlog
 import uvloop
-from msgspec import Struct
 from msgspec.structs import replace
-from nats.aio.msg import Msg
 
 from core import telemetry
 from core.bus import Bus, connect_when_up
@@ -62,6 +59,7 @@ from handlers.agents.engine import (
     is_reference,
 )
 from handlers.agents.heartbeat import Heart
+from handlers.agents.logs import answer_logs
 from projections.containers import Container
 from projections.views import Views, follow
 
@@ -80,8 +78,6 @@ PROBES_FAST = 600
 STARTS_TRIED = 3
 RESERVE_MIB = 512
 """Of the machine's memory, kept for the platform and the system; an eighth, if that is more."""
-LINES_MAX = 5000
-LOG_REPLY_BYTES_MAX = 1_000_000
 
 WHY: dict[Cause, str] = {
     "preempted": "its place was needed by more urgent work",
@@ -472,41 +468,6 @@ async def _accepts(address: str, port: int) -> bool:
         return False
     writer.close()
     return True
-
-
-class LogRequest(Struct, frozen=True):
-    container_id: str
-    run: int
-    tail: int = 200
-
-
-async def answer_logs(bus: Bus, node_id: str, engine: Engine) -> None:
-    """`agent.<node>.logs`: `{"container_id", "run", "tail"}` asks, `{"lines": [...]}` answers.
-
-    A megabyte at most; a run that is not here has no lines. `{"error": "..."}` if it can not be told.
-    """
-
-    async def answer(message: Msg) -> None:
-        try:
-            asked = msgspec.json.decode(message.data, type=LogRequest)
-            name = f"{asked.container_id}-{asked.run}"
-            lines = await engine.logs(name, max(1, min(asked.tail, LINES_MAX)))
-            reply = msgspec.json.encode({"lines": _latest(lines)})
-        except msgspec.ValidationError as wrong:
-            reply = msgspec.json.encode({"error": str(wrong)})
-        except (EngineIsDown, EngineRefused) as error:
-            reply = msgspec.json.encode({"error": str(error)})
-        await message.respond(reply)
-
-    await bus.nats.subscribe(f"agent.{node_id}.logs", cb=answer)
-
-
-def _latest(lines: list[str]) -> list[str]:
-    """As many of the last lines as fit into one message."""
-    left, first = LOG_REPLY_BYTES_MAX, len(lines)
-    while first and (left := left - len(msgspec.json.encode(lines[first - 1])) - 1) > 0:
-        first -= 1
-    return lines[first:]
 
 
 async def main() -> None:

@@ -16,9 +16,9 @@ from core.messages.scheduling import (
 )
 from handlers.reactors.placement import CLUSTER
 from handlers.reactors.wish import Wish
+from projections.clusters import Cluster
 from projections.fleet import Node
 from projections.pending import Outlook
-from projections.scheduling import Cluster
 
 
 def plan(views: Outlook, now_ms: int) -> list[Wish]:

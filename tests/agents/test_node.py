@@ -28,7 +28,8 @@ from core.messages.scheduling import VIRTUAL, CarryNode, ClearNode, CreateCluste
 from core.services.docker import PrivateDocker
 from handlers.agents.builds import Builder
 from handlers.agents.engine import Engine, Wanted
-from handlers.agents.node import Agent, answer_logs
+from handlers.agents.logs import answer_logs
+from handlers.agents.node import Agent
 from projections.fleet import Node
 from projections.views import Views
 from tests.agents.conftest import NODE, PLATFORM

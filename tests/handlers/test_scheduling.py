@@ -612,6 +612,8 @@ def test_whatever_is_asked_all_rules_hold_and_the_log_tells_it_all(
             decided = []
         assert msgspec.json.encode(cluster, order="sorted") == before, "deciding left traces"
         opened_anew = msgspec.json.decode(before, type=Cluster)
+        if decided:
+            assert scheduling.decider.decide(command, opened_anew) == decided, "another handler differs"
         for event in decided:
             cluster = scheduling.decider.evolve(cluster, event)
             opened_anew = scheduling.decider.evolve(opened_anew, event)

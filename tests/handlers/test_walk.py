@@ -404,3 +404,17 @@ def test_what_is_kept_free_for_one_is_free_for_whoever_stands_before_it_in_its_l
     assert told(cluster) == ["holder reserves"]
     assert asks(cluster, "urgent", 10, 9) == ["first goes", "urgent runs"]
     assert ends(cluster, "stays") == ["first runs"]
+
+
+def test_who_was_put_just_now_makes_room_by_going_elsewhere() -> None:
+    """Only within one decision: what runs already is not moved for anybody but the more urgent."""
+    cluster = home()
+    for name, size in (("first", 40), ("second", 60), ("third", 50)):
+        asks(cluster, name, size)
+    cluster.books.offer("node-0", units(100))
+    cluster.books.offer("node-1", units(50))
+    assert told(cluster) == ["second runs", "third runs", "first runs"]
+    one_by_one = home(units(100), units(50))
+    asks(one_by_one, "first", 40)
+    asks(one_by_one, "second", 60)
+    assert asks(one_by_one, "third", 50) == []

@@ -19,6 +19,7 @@ from gateway.cli.demo.stage import Failed, Stage, packed_app, stratus
 HOSTNAME = "hello.demo"
 INSTANCES = 3
 REQUESTS = 300
+DEPLOYMENTS = "/api/v1/deployments"
 BILLABLE_S = 31
 """The price list counts a container's first minute from its 31st second on."""
 
@@ -51,6 +52,12 @@ async def play(stage: Stage) -> None:
     console.print(f"    {answers} requests meanwhile, none failed; replaced after {healed_s:.1f} s")
     async with step(f"Keep up traffic until the containers have run for {BILLABLE_S} s"):
         await until_billable(stage, containers[1:])
+    async with step("Submit urgent work to the full machine"):
+        low, high = await preempted(stage, image)
+    console.print(f"    {high} runs; {low} had to go for it", highlight=False)
+    async with step("Ask why, complete the urgent work, and see the other return"):
+        said = await returned(stage, low, high)
+    console.print(f"    {said}", markup=False)
     async with step("Stop all instances"):
         for one in await listed(stage):
             await stage.ask("POST", f"/api/v1/containers/{one['container_id']}/stop")
@@ -144,6 +151,46 @@ async def hurt(stage: Stage, running: Running, victim: Any) -> tuple[int, float]
     over = True
     await asyncio.gather(*clients)
     return len(answers), healed_s
+
+
+async def preempted(stage: Stage, image: Any) -> tuple[str, str]:
+    """The containers of who had to go, and of who came."""
+    (node,) = (await stage.ask("GET", "/api/v1/nodes"))["items"]
+    held = INSTANCES * image["resources"]["cpu_milli"]
+    share = {"cpu_milli": node["cpu_milli"] - held, "memory_mib": 64}
+    given = {"image_id": image["image_id"], "share": share}
+    low = await stage.ask("POST", DEPLOYMENTS, json={"name": "nightly", "priority": 100, **given})
+    await reached(stage, low, lambda one: bool(one["ready"]))
+    high = await stage.ask("POST", DEPLOYMENTS, json={"name": "urgent", "priority": 900, **given})
+    await reached(stage, high, lambda one: bool(one["ready"]))
+    return low["items"][0]["container_id"], high["items"][0]["container_id"]
+
+
+async def returned(stage: Stage, low: str, high: str) -> str:
+    """Why the one waited, in the platform's words."""
+    deployment_id = low.rpartition("-")[0]
+    (why,) = await stage.ask("GET", f"{DEPLOYMENTS}/{deployment_id}/why")
+    if why["evicted"]["by"] != f"{high}/1":
+        raise Failed(f"it was not evicted by {high}: {why}")
+    await stage.ask("POST", f"{DEPLOYMENTS}/{high.rpartition('-')[0]}/complete")
+    again = {"deployment_id": deployment_id}
+    await reached(stage, again, lambda one: bool(one["ready"]) and one["run"] == 2)
+    await stage.ask("DELETE", f"{DEPLOYMENTS}/{deployment_id}")
+    await until(stage, lambda found: len(found) == INSTANCES)
+    return str(why["summary"])
+
+
+async def reached(stage: Stage, deployment: Any, true: Any) -> None:
+    found = None
+    try:
+        async with asyncio.timeout(30):
+            while True:
+                found = await stage.ask("GET", f"{DEPLOYMENTS}/{deployment['deployment_id']}")
+                if all(true(item) for item in found["items"]):
+                    return
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise Failed(f"the deployment did not get there: {found}") from None
 
 
 async def until_billable(stage: Stage, containers: list[Any]) -> None:

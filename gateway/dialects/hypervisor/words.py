@@ -18,8 +18,8 @@ from gateway.deployments import Status, own, status_of
 from gateway.exchange import caller_of, fields, known
 from gateway.readers import VIEWS
 from gateway.refusals import Refused, invalid, malformed
+from projections.clusters import Cluster
 from projections.deployments import Deployment
-from projections.scheduling import Cluster
 from projections.views import Views
 
 W = TypeVar("W", bound=Struct)
