@@ -88,7 +88,7 @@ def walk(cluster: Cluster, only: Line | None = None) -> list[Step]:
             continue
         kept = len(cluster.reserved)
         taken = _serve(cluster, entry.line)
-        if taken is None and steps:
+        if taken is None and steps and only is None:  # a newcomer alone leaves too little to choose from
             taken = _shift(cluster, cluster.requests[entry.key], steps)
         if taken is None:
             blocked.add(entry.line)
