@@ -115,6 +115,7 @@ class Books:
         self.cluster = cluster
         self.rooms = {id: node.room(id) for id, node in sorted(cluster.nodes.items())}
         self.runs: dict[str, dict[str, Request]] = {id: {} for id in self.rooms}
+        self.containers: Counter[str] = Counter()
         self.gangs: dict[str, dict[str, Request]] = {}
         self.replicas: dict[str, dict[str, Request]] = {}
         self.waiting = Backlog()
@@ -321,12 +322,17 @@ class Books:
             self.accounts.offered(node.cpu_milli, node.memory_mib, node.gpus, times)
 
     def _enlist(self, key: str, request: Request) -> None:
+        self.containers[request.container_id] += 1
         if request.gang:
             self.gangs.setdefault(request.gang, {})[key] = request
         if request.deployment:
             self.replicas.setdefault(request.deployment, {})[key] = request
 
     def _delist(self, key: str, request: Request) -> None:
+        if self.containers[request.container_id] == 1:
+            del self.containers[request.container_id]
+        else:
+            self.containers[request.container_id] -= 1
         for groups, group in ((self.gangs, request.gang), (self.replicas, request.deployment)):
             if group:
                 members = groups[group]

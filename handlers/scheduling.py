@@ -22,6 +22,7 @@ from core.messages.deployments import (
     DeploymentSubmitted,
     EndDeployment,
     GangIsWhole,
+    PlaceIsDeployments,
     PriorityIsTaken,
     ScaleDeployment,
     SubmitDeployment,
@@ -88,6 +89,7 @@ def decide(command: SchedulingCommand, cluster: Cluster) -> list[SchedulingEvent
 
         case RequestPlacement() if f"{command.container_id}/{command.run}" not in cluster.requests:
             _check_owner(cluster, command.tenant)
+            _check_free(cluster, command.container_id)
             queued = PlacementQueued(**asdict(command), reason="")
             return _with_reason(cluster, queued)
 
@@ -139,8 +141,10 @@ def _facts(command: SchedulingCommand, cluster: Cluster) -> list[SchedulingEvent
             return [QuotaLifted(**asdict(command))] if tenant in cluster.quotas else []
 
         case ReleasePlacement(container_id=container_id, run=run):
-            held = f"{container_id}/{run}" in cluster.requests
-            return [PlacementReleased(**asdict(command))] if held else []
+            request = cluster.requests.get(f"{container_id}/{run}")
+            if request is not None and request.deployment:
+                raise PlaceIsDeployments
+            return [PlacementReleased(**asdict(command))] if request else []
 
         case PassPlacement(container_id=container_id, run=run):
             if f"{container_id}/{run}" not in cluster.requests:
@@ -236,6 +240,17 @@ def _check_owner(cluster: Cluster, tenant: str) -> None:
         raise ClusterIsUnknown
 
 
+def _check_free(cluster: Cluster, container_id: str) -> None:
+    """A container whose name is, or would be, a replica's can not ask for itself."""
+    if container_id.rpartition("-")[0] in cluster.deployments:
+        raise PlaceIsDeployments
+
+
+def _check_unknown(cluster: Cluster, container_ids: Iterable[str]) -> None:
+    if any(container_id in cluster.books.containers for container_id in container_ids):
+        raise DeploymentExists
+
+
 def _machine(cluster: Cluster, node_id: str) -> Node | None:
     if node_id == VIRTUAL:
         raise NodeIsNoMachine
@@ -269,6 +284,7 @@ def _submit(cluster: Cluster, command: SubmitDeployment) -> list[SchedulingEvent
         for one in cluster.books.replicas[other].values()
     ):
         raise PriorityIsTaken
+    _check_unknown(cluster, (f"{command.deployment_id}-{number + 1}" for number in range(command.replicas)))
     refuse_impossible(cluster, command)
     return _then(cluster, [submitted], replica_of(cluster, submitted, 1).line)
 
@@ -287,6 +303,7 @@ def _scaled(cluster: Cluster, command: ScaleDeployment) -> list[SchedulingEvent]
     if missing > 0:
         numbers = range(deployment.serial + 1, deployment.serial + 1 + missing)
         added = [f"{command.deployment_id}-{number}" for number in numbers]
+        _check_unknown(cluster, added)
     else:
         by_need = sorted(replicas, key=lambda one: (one.node_id is not None, -one.sequence))
         removed = [one.container_id for one in by_need[:-missing]]

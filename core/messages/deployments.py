@@ -129,7 +129,11 @@ class DeploymentEnded(Event):
 
 
 class DeploymentExists(Rejection):
-    """This deployment id is taken."""
+    """This deployment id is taken, or a container is called like one of its replicas."""
+
+
+class PlaceIsDeployments(Rejection):
+    """This place is a deployment's: it is asked for and given back by scaling and ending that."""
 
 
 class DeploymentIsUnknown(Unknown):

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from core.message import Rejection
 from core.messages.deployments import (
     DeploymentEnded,
     DeploymentExists,
@@ -21,6 +22,7 @@ from core.messages.deployments import (
     EndDeployment,
     GangIsWhole,
     Outcome,
+    PlaceIsDeployments,
     PriorityIsTaken,
     ScaleDeployment,
     Share,
@@ -369,6 +371,17 @@ def test_a_deployment_is_submitted_once() -> None:
     given(*past).when(submit("d", 200)).then_rejected(DeploymentExists)
 
 
+def test_a_deployments_places_are_its_own_whatever_others_call_their_containers() -> None:
+    past = (private, submitted("d", 100), placed("d-1", VIRTUAL))
+    given(*past).when(request("d-1", 64, run=2)).then_rejected(PlaceIsDeployments)
+    given(*past).when(request("d-7", 64)).then_rejected(PlaceIsDeployments)
+    given(*past).when(release("d-1")).then_rejected(PlaceIsDeployments)
+    stranger = (private, queued("d-2", 64), placed("d-2", VIRTUAL))
+    given(*stranger).when(submit("d", 100, replicas=2)).then_rejected(DeploymentExists)
+    one = (*stranger, submitted("d", 100), placed("d-1", VIRTUAL))
+    given(*one).when(ScaleDeployment(HOME, "d", 2, 1)).then_rejected(DeploymentExists)
+
+
 def test_gpus_are_given_by_their_numbers() -> None:
     share = Share(100, 100, gpus=2)
     given(private).when(submit("d", 1, share=share)).then(
@@ -575,7 +588,10 @@ def test_a_repack_moves_what_wastes_a_gpu_and_records_its_plan() -> None:
     assert scheduling.decider.decide(RepackCluster(HOME, 10, 1), after) == []
 
 
-container_ids, node_ids = st.sampled_from([f"c{n}" for n in range(4)]), st.sampled_from(["a", "a", "b"])
+container_ids, node_ids = (
+    st.sampled_from(["c0", "c1", "c2", "c3", "d1-1", "d2-2"]),
+    st.sampled_from(["a", "a", "b"]),
+)
 tenants, sizes = st.sampled_from([ADA, BOB]), st.sampled_from([64, 128, 300, 512, 900])
 runs, priorities = st.integers(1, 3), st.sampled_from([1, 1, 5, 950])
 ids = st.sampled_from(["d1", "d2", "d3"])
@@ -608,7 +624,7 @@ def test_whatever_is_asked_all_rules_hold_and_the_log_tells_it_all(
         before = msgspec.json.encode(cluster, order="sorted")
         try:
             decided = scheduling.decider.decide(command, cluster)
-        except (Unsatisfiable, DeploymentExists, DeploymentIsUnknown, DeploymentIsPending, GangIsWhole):
+        except Rejection:
             decided = []
         assert msgspec.json.encode(cluster, order="sorted") == before, "deciding left traces"
         opened_anew = msgspec.json.decode(before, type=Cluster)
