@@ -40,11 +40,11 @@ def clusters_of(request: web.Request, caller: Caller) -> list[Cluster]:
     return [one for one in request.app[VIEWS].scheduling.clusters.values() if may_use(caller, one)]
 
 
-async def create(
+def new_cluster(
     request: web.Request, caller: Caller, name: str, totals: Totals, *, strict: bool = False
-) -> Cluster:
-    """A cluster of fixed totals that belongs to the caller. Raises `Declined`: NameIsTaken."""
-    command = CreateCluster(
+) -> CreateCluster:
+    """A cluster of fixed totals that belongs to the caller."""
+    return CreateCluster(
         cluster_id=new_id(request, "clu"),
         name=name,
         at_ms=now_ms(),
@@ -52,5 +52,9 @@ async def create(
         totals=totals,
         strict=strict,
     )
+
+
+async def create(request: web.Request, caller: Caller, command: CreateCluster) -> Cluster:
+    """Raises `Declined`: NameIsTaken."""
     await send(request, command, PLATFORM)
     return cluster_of(request, caller, command.cluster_id)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+IDS = ("deployment", "container", "cluster", "node", "tenant", "image")
+"""Columns that people copy from: on a narrow terminal the others give way."""
+
+PIPED_COLUMNS = 400
+"""As wide as a table may get where nobody looks at it as one page."""
+
 
 def table(title: str, *columns: str) -> Table:
-    return Table(*columns, title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for name in columns:
+        made.add_column(name, no_wrap=name in IDS)
+    return made
 
 
 def add(to: Table, *cells: object) -> None:
@@ -27,8 +37,13 @@ def say(text: str) -> str:
     return escape(plain(text))
 
 
+def pen() -> Console:
+    width = None if sys.stdout.isatty() else PIPED_COLUMNS
+    return Console(soft_wrap=True, highlight=False, width=width)
+
+
 def show(*things: RenderableType) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+    console = pen()
     for thing in things:
         console.print(thing)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import click
 import msgspec
 from msgspec import Struct
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 
 from core.messages.explanations import Turn
 from gateway.cli import named, options, session
 from gateway.cli.plan import queue_of, turns
 from gateway.cli.session import Session
-from gateway.cli.tables import say
+from gateway.cli.tables import pen, say
 from gateway.exchange import now_ms
 
 REST_S = 0.5
@@ -68,7 +68,7 @@ async def _queue(
 def _pen(stack: ExitStack, watch: bool, as_json: bool) -> Callable[[list[Line]], None]:
     if as_json:
         return lambda lines: click.echo(msgspec.json.encode(lines))
-    console = Console(soft_wrap=True, highlight=False)
+    console = pen()
     if not (watch and console.is_terminal):
         return lambda lines: console.print(_drawn(lines))
     live = stack.enter_context(Live(console=console, auto_refresh=False))

@@ -40,11 +40,14 @@ class Repack(Struct, frozen=True, forbid_unknown_fields=True):
     answer=Cluster,
     status=201,
     errors=(409,),
+    plan=Plan,
 )
 async def create(request: web.Request) -> web.Response:
-    given = await body(request, NewCluster)
-    made = await clusters.create(request, caller_of(request), given.name, given.totals)
-    return reply(made, status=201)
+    caller, given = caller_of(request), await body(request, NewCluster)
+    command = clusters.new_cluster(request, caller, given.name, given.totals)
+    if is_plan(request):
+        return reply(await plan(request, caller, command))
+    return reply(await clusters.create(request, caller, command), status=201)
 
 
 @routes.get("/api/v1/clusters")

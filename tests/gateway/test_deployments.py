@@ -149,6 +149,10 @@ async def test_a_plan_does_what_it_says_and_nothing_before(door: Door, house: Ho
     ):
         assert "queue" in await door("POST", path, **body), path
     assert "queue" in await door("PUT", f"/clusters/{home}/quotas/org_x?plan=true", cpu_milli=5)
+    totals = {"cpu_milli": 1, "memory_mib": 1}
+    made = await door("POST", "/clusters?plan=true", name="another", totals=totals)
+    assert made["events"] == ["ClusterCreated"]
+    await door("POST", "/clusters?plan=true", 409, name="lab", totals=totals)
     assert "queue" in await door("DELETE", f"/clusters/{home}/quotas/org_x?plan=true")
     assert "queue" in await door("DELETE", f"/deployments/{low}?plan=true")
     await door("POST", "/deployments?plan=true", 422, **{**asked, "share": share(10_001)})

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from core.contexts import EVENT
 from core.message import Rejection
 from core.messages.deployments import (
     DeploymentEnded,
@@ -380,6 +381,24 @@ def test_a_deployments_places_are_its_own_whatever_others_call_their_containers(
     given(*stranger).when(submit("d", 100, replicas=2)).then_rejected(DeploymentExists)
     one = (*stranger, submitted("d", 100), placed("d-1", VIRTUAL))
     given(*one).when(ScaleDeployment(HOME, "d", 2, 1)).then_rejected(DeploymentExists)
+
+
+def test_yesterdays_events_are_read_today() -> None:
+    """As they were written when places were given first come, first served, and had no priorities."""
+    written = b"""[
+        {"type": "ClusterCreated", "cluster_id": "default", "name": "default", "at_ms": 1},
+        {"type": "NodeOffered", "cluster_id": "default", "node_id": "n", "cpu_milli": 2000, "memory_mib": 900},
+        {"type": "PlacementQueued", "cluster_id": "default", "tenant": "org_ada", "container_id": "web",
+         "run": 1, "cpu_milli": 500, "memory_mib": 600, "reason": "", "at_ms": 2},
+        {"type": "RunPlaced", "cluster_id": "default", "tenant": "org_ada", "container_id": "web", "run": 1,
+         "node_id": "n"},
+        {"type": "PlacementQueued", "cluster_id": "default", "tenant": "org_ada", "container_id": "job",
+         "run": 1, "cpu_milli": 500, "memory_mib": 600, "reason": "waits", "at_ms": 3},
+        {"type": "PlacementReleased", "cluster_id": "default", "container_id": "web", "run": 1},
+        {"type": "NodeWithdrawn", "cluster_id": "default", "node_id": "n"}
+    ]"""
+    past = msgspec.json.decode(written, type=list[EVENT])
+    assert leads_to(tuple(past), OfferNode(HOME, "n", 2000, 900)) == ["NodeOffered", "job/1 on n"]
 
 
 def test_gpus_are_given_by_their_numbers() -> None:

@@ -36,12 +36,13 @@ class NewCluster(Struct, frozen=True):
 @routes.post("/clusters/create")
 @describe("Create a cluster of fixed totals.", body=NewCluster, answer=ClusterJson, errors=(409,))
 async def create(request: web.Request) -> web.Response:
-    given = known(NewCluster, await fields(request))
+    caller, given = caller_of(request), known(NewCluster, await fields(request))
     totals = Totals(
         cpu_milli=milli_cpu("total_cpu", given.total_cpu), memory_mib=given.total_ram, gpus=given.total_gpu
     )
     try:
-        made = await clusters.create(request, caller_of(request), given.name, totals, strict=True)
+        command = clusters.new_cluster(request, caller, given.name, totals, strict=True)
+        made = await clusters.create(request, caller, command)
     except Declined as no:
         raise Refused(409, "Cluster name already exists") if no.rejection == "NameIsTaken" else no from no
     return reply(cluster_json(request.app[VIEWS], made))
