@@ -387,7 +387,8 @@ def test_yesterdays_events_are_read_today() -> None:
     """As they were written when places were given first come, first served, and had no priorities."""
     written = b"""[
         {"type": "ClusterCreated", "cluster_id": "default", "name": "default", "at_ms": 1},
-        {"type": "NodeOffered", "cluster_id": "default", "node_id": "n", "cpu_milli": 2000, "memory_mib": 900},
+        {"type": "NodeOffered", "cluster_id": "default", "node_id": "n", "cpu_milli": 2000,
+         "memory_mib": 900},
         {"type": "PlacementQueued", "cluster_id": "default", "tenant": "org_ada", "container_id": "web",
          "run": 1, "cpu_milli": 500, "memory_mib": 600, "reason": "", "at_ms": 2},
         {"type": "RunPlaced", "cluster_id": "default", "tenant": "org_ada", "container_id": "web", "run": 1,
