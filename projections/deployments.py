@@ -58,6 +58,7 @@ class Deployments:
         self._owned: defaultdict[str, dict[str, None]] = defaultdict(dict)
         self._named: dict[tuple[str, str], str] = {}
         self._of_container: dict[str, str] = {}
+        self._made_of: defaultdict[str, list[str]] = defaultdict(list)
 
     def deployment(self, deployment_id: str) -> Deployment | None:
         return self._deployments.get(deployment_id)
@@ -72,6 +73,11 @@ class Deployments:
     def of_container(self, container_id: str) -> Deployment | None:
         """Whose replica it is, or was."""
         return self._deployments.get(self._of_container.get(container_id, ""))
+
+    def of_image(self, image_id: str) -> list[Deployment]:
+        """Those that live."""
+        found = (self._deployments[id] for id in self._made_of.get(image_id, ()))
+        return [deployment for deployment in found if deployment.outcome is None]
 
     def of(self, tenants: Collection[str]) -> list[Deployment]:
         """One tenant after the other, each in the order of submission."""
@@ -101,6 +107,8 @@ class Deployments:
         self._owned[event.tenant][id] = None
         self._named[event.tenant, event.name] = id
         self._of_container |= dict.fromkeys(containers, id)
+        if event.image_id is not None:
+            self._made_of[event.image_id].append(id)
         self._deployments[id] = Deployment(
             deployment_id=id,
             ordinal=ordinal,

@@ -100,7 +100,7 @@ class Pending:
     have not asked for a place, `unplaced_stops` runs that shall stop and that no node
     knows of, `releases` places of runs that are over, `passes` those of runs after which
     there will be another, `restarts` runs that ended unasked, `deletions` containers whose
-    image or deployment is gone.
+    image or deployment is gone, `endings` deployments whose image is gone.
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class Pending:
         self.passes: dict[Run, Place] = {}
         self.restarts: dict[str, Ended] = {}
         self.deletions: dict[str, Container] = {}
+        self.endings: dict[str, Deployment] = {}
         self.retirements: dict[str, Retired] = {}
         self._failures: dict[str, int] = {}
         self._deleted_images: set[str] = set()
@@ -149,10 +150,13 @@ class Pending:
                 self._review(id)
             case DeploymentSubmitted(deployment_id=id, replicas=replicas):
                 self._replicate(id, [f"{id}-{number}" for number in range(1, replicas + 1)])
+                if event.image_id in self._deleted_images:
+                    self._end(self._deployments.deployment(id))
             case DeploymentScaled(deployment_id=id, added=added, removed=removed):
                 self._replicate(id, added)
                 self._dismiss(removed)
             case DeploymentEnded(deployment_id=id):
+                self.endings.pop(id, None)
                 if deployment := self._deployments.deployment(id):
                     self._dismiss(deployment.containers)
             case ContainerDeleted(container_id=id, image_id=image_id):
@@ -179,6 +183,10 @@ class Pending:
             self.retirements[id] = Retired(tenant, event.image_id, id)
         elif self._containers.container(id) is None:
             self.launches[id] = Launched(tenant, instance, event)
+
+    def _end(self, deployment: Deployment | None) -> None:
+        if deployment is not None:
+            self.endings[deployment.deployment_id] = deployment
 
     def _replicate(self, deployment_id: str, container_ids: Iterable[str]) -> None:
         if deployment := self._deployments.deployment(deployment_id):
@@ -272,6 +280,8 @@ class Pending:
             del self.retirements[id]
         for container in self._containers.of_image(image_id):
             self._review(container.container_id)
+        for deployment in self._deployments.of_image(image_id):
+            self._end(deployment)
 
 
 class Outlook(Views):

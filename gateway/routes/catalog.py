@@ -94,7 +94,11 @@ async def launch(request: web.Request) -> web.Response:
 
 
 @routes.delete("/api/v1/images/{image_id}")
-@describe("Delete an image; its containers are stopped and deleted after it.", answer=Message, errors=(404,))
+@describe(
+    "Delete an image; its deployments are cancelled, its containers stopped and deleted after it.",
+    answer=Message,
+    errors=(404,),
+)
 async def delete(request: web.Request) -> web.Response:
     image = catalog.image_of(request, caller_of(request), request.match_info["image_id"])
     await catalog.delete(request, image)

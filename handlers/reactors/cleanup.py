@@ -1,9 +1,11 @@
-"""Cleanup: containers go after their image, and an image stops counting the containers that are gone."""
+"""Cleanup: containers and deployments go after their image, and it stops counting those that are gone."""
 
 from __future__ import annotations
 
+from core.contexts import PLATFORM
 from core.messages.catalog import RetireInstance
 from core.messages.containers import DeleteContainer
+from core.messages.deployments import EndDeployment
 from handlers.reactors.wish import Wish
 from projections.pending import Outlook
 
@@ -25,4 +27,17 @@ def plan(views: Outlook, now_ms: int) -> list[Wish]:
         )
         for gone in views.pending.retirements.values()
     ]
-    return deletions + retirements
+    endings = [
+        Wish(
+            PLATFORM,
+            EndDeployment(
+                cluster_id=deployment.cluster_id,
+                deployment_id=deployment.deployment_id,
+                outcome="cancelled",
+                at_ms=now_ms,
+            ),
+            deployment.deployment_id,
+        )
+        for deployment in views.pending.endings.values()
+    ]
+    return endings + deletions + retirements

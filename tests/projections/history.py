@@ -184,6 +184,7 @@ _commands = st.one_of(
         [
             SubmitDeployment("default", "dep_a", ADA, "a", "web:1", ADA, 0, Share(100, 64), replicas=2),
             SubmitDeployment("default", "dep_b", ADA, "b", "web:1", ADA, 0, Share(200, 64), priority=900),
+            SubmitDeployment("default", "dep_c", ADA, "c", "web:1", ADA, 0, Share(9, 9), image_id="img_a"),
         ]
     ),
     st.builds(replica, st.sampled_from(["dep_a-1", "dep_a-2", "dep_b-1"])),

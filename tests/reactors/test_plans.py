@@ -362,6 +362,17 @@ def test_containers_go_after_their_image() -> None:
     assert platform.wished(cleanup.plan) == []
 
 
+def test_a_deployment_ends_after_its_image() -> None:
+    of_image = replace(deployment, image_id="img_a")
+    cancel = EndDeployment("default", "dep_a", "cancelled", 3)
+    platform = Platform(create_cluster, offer, image("a"), of_image, DeleteImage("img_a", 2))
+    assert platform.wished(cleanup.plan, 3) == [cancel]
+    platform.do(cancel)
+    assert platform.wished(cleanup.plan, 3) == []
+    late = Platform(create_cluster, offer, image("a"), DeleteImage("img_a", 2), of_image)
+    assert late.wished(cleanup.plan, 3) == [cancel]
+
+
 def test_a_container_created_when_its_image_is_gone_already_goes_too() -> None:
     platform = Platform(image("a"), launch, DeleteImage("img_a", 0), container("a"))
     assert platform.wished(cleanup.plan) == [DeleteContainer("ctr_a", 0)]
@@ -397,7 +408,8 @@ def test_a_plan_that_is_carried_out_is_not_wished_again(history: History) -> Non
         if not wishes:
             return
         for wish in wishes:
-            assert (wish.tenant == PLATFORM) == (wish.command.__module__ == "core.messages.scheduling")
+            ours = wish.command.__module__ in ("core.messages.scheduling", "core.messages.deployments")
+            assert (wish.tenant == PLATFORM) == ours
             platform.do(wish.command, tenant=wish.tenant)
             assert platform.do(wish.command, tenant=wish.tenant) == 0
         assert not _ids(wishes) & _ids(
