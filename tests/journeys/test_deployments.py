@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from contextlib import suppress
+from random import Random
 from typing import Any
 
 import pytest
 
 from core.services.running import Running
-from gateway.cli.demo.play import built
+from gateway.cli.demo.play import built, replayed
 from gateway.cli.demo.stage import Failed, Stage
 from tests.journeys.test_main_job import engine_containers, running, with_docker
 
@@ -120,3 +124,76 @@ async def test_a_drained_node_is_emptied_and_takes_its_work_back(stage: Stage, w
     await stage.ask("POST", f"/api/v1/nodes/{node['node_id']}/uncordon")
     await reached(stage, low, ready=True)
     await stage.ask("DELETE", f"/api/v1/deployments/{low['deployment_id']}")
+
+
+KILLED = ("handlers", "agent", "nats", "handlers")
+
+
+async def test_whatever_is_killed_meanwhile_what_is_placed_runs_and_what_waits_says_why(
+    stage: Stage, with_docker: Running
+) -> None:
+    """Submitted, scaled and cancelled at random: in the end Docker has what the log has placed, no more."""
+    random, live = Random(7), list[str]()
+    (image,) = (await stage.ask("GET", "/api/v1/images"))["items"]
+
+    async def anything() -> None:
+        given = {
+            "name": "any",
+            "image_id": image["image_id"],
+            "replicas": random.choice([1, 1, 2]),
+            "priority": random.choice([1, 500, 900]),
+            "share": {"cpu_milli": random.choice([200, 400, 900]), "memory_mib": 16},
+        }
+        match random.choice(["submit", "submit", "scale", "cancel"]):
+            case "scale" if live:
+                path = f"/api/v1/deployments/{random.choice(live)}/scale"
+                await stage.ask("POST", path, json={"replicas": random.choice([1, 2, 3])})
+            case "cancel" if live:
+                await stage.ask("DELETE", f"/api/v1/deployments/{live.pop(random.randrange(len(live)))}")
+            case _:
+                made = await stage.ask("POST", "/api/v1/deployments", json=given)
+                live.append(made["deployment_id"])
+
+    for victim in KILLED:
+        for _ in range(6):
+            with suppress(Failed, TimeoutError):  # what was not acknowledged may have happened or not
+                await anything()
+        now = Running.read(stage.folder)
+        assert now is not None
+        with suppress(ProcessLookupError):
+            os.kill(now.processes[victim].pid, signal.SIGKILL)
+    placed, waiting = await settled(stage)
+    assert len(placed) > 1
+    there = {
+        one["Labels"]["stratus.container"]
+        for one in await engine_containers(with_docker)
+        if one["State"] == "running"
+    }
+    assert there == placed
+    for deployment in await alive(stage):
+        for why in await stage.ask("GET", f"/api/v1/deployments/{deployment['deployment_id']}/why"):
+            assert (why["waiting"] is not None) == (why["container_id"] in waiting)
+            assert why["waiting"] is None or why["waiting"]["reason"]
+    assert "The replay agrees." in await replayed(stage)
+    for deployment in await alive(stage):
+        await stage.ask("DELETE", f"/api/v1/deployments/{deployment['deployment_id']}")
+
+
+async def alive(stage: Stage) -> list[Any]:
+    found = (await stage.ask("GET", "/api/v1/deployments?limit=1000"))["items"]
+    return [one for one in found if one["status"] in ("pending", "partial", "running")]
+
+
+async def settled(stage: Stage) -> tuple[set[str], set[str]]:
+    """The containers that have a place, once all of those are ready, and those that wait for one."""
+    async with asyncio.timeout(90):
+        while True:
+            with suppress(Failed, TimeoutError):
+                items = [item for one in await alive(stage) for item in one["items"]]
+                placed = {item["container_id"] for item in items if item["place"] == "placed"}
+                waiting = {item["container_id"] for item in items if item["place"] == "waiting"}
+                found = (await stage.ask("GET", "/api/v1/containers?limit=1000"))["items"]
+                ready = {one["container_id"] for one in found if one["ready"]}
+                if ready == placed and {one["container_id"] for one in found} == placed | waiting:
+                    return placed, waiting
+            await asyncio.sleep(0.2)
