@@ -123,10 +123,17 @@ def reply(value: object, *, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
 
 
+def paging(request: web.Request) -> tuple[int, int]:
+    """How many at most, and the number after which they begin."""
+    return (
+        whole(request, "limit", 100, least=1, most=PAGE_MAX),
+        whole(request, "after", 0, least=0, most=1 << 53),
+    )
+
+
 def page(request: web.Request, things: Sequence[T], number: Callable[[T], int]) -> Page[T]:
     """The asked-for part of `things`, which are in the order of `number`."""
-    limit = whole(request, "limit", 100, least=1, most=PAGE_MAX)
-    after = whole(request, "after", 0, least=0, most=1 << 53)
+    limit, after = paging(request)
     items = [thing for thing in things if number(thing) > after][: limit + 1]
     more = len(items) > limit
     return Page(items[:limit], number(items[limit - 1]) if more else None)

@@ -65,12 +65,18 @@ def is_plan(request: web.Request) -> bool:
 async def plan(request: web.Request, caller: Caller, command: Command) -> Plan:
     """Raises `Declined` as the command itself would."""
     see = sight(request.app[VIEWS], caller)
-    return await outcome(request.app[QUESTIONS], command, see, None if caller.operator else caller.home)
+    return await outcome(request.app[QUESTIONS], command, see, None if caller.operator else caller.tenants)
 
 
-async def outcome(questions: Questions, command: Command, see: See, tenant: str | None = None) -> Plan:
-    """Of a command about a cluster; with the queue after it, of `tenant` only if given. Raises `Declined`."""
-    queue = ShowQueue(cluster_id=getattr(command, "cluster_id"), at_ms=now_ms(), tenant=tenant)  # noqa: B009
+async def outcome(
+    questions: Questions, command: Command, see: See, tenants: tuple[str, ...] | None = None
+) -> Plan:
+    """Of a command about a cluster; with the queue after it, of these tenants only if given.
+
+    Raises `Declined`.
+    """
+    cluster_id: str = getattr(command, "cluster_id")  # noqa: B009
+    queue = ShowQueue(cluster_id=cluster_id, at_ms=now_ms(), tenants=tenants)
     told = await questions.ask(PLATFORM, plan=command, question=queue)
     return summed_up(told.position, told.events, msgspec.json.decode(told.answer, type=list[Turn]), see)
 

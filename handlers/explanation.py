@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 
 from core.messages.explanations import (
     Candidate,
@@ -39,8 +40,8 @@ def explain(question: SchedulingQuestion, cluster: Cluster, facts: Sequence[Sche
             return [_waiting(cluster, cluster.requests[key], n, at_ms) for (n, key), _ in waiting]
         case WhyThere(runs=runs):
             return _there(cluster, set(runs), facts)
-        case ShowQueue(at_ms=at_ms, tenant=tenant):
-            return list(_queue(cluster, at_ms, tenant))
+        case ShowQueue(limit=limit):
+            return list(islice(_queue(cluster, question), limit))
 
 
 def _in_order(cluster: Cluster) -> list[str]:
@@ -54,12 +55,12 @@ def _in_order(cluster: Cluster) -> list[str]:
     return [one.key for one in waiting]
 
 
-def _queue(cluster: Cluster, at_ms: int, tenant: str | None) -> Iterator[Turn]:
-    etas = forecast(cluster, at_ms)
+def _queue(cluster: Cluster, asked: ShowQueue) -> Iterator[Turn]:
+    etas = forecast(cluster, asked.at_ms)
     reasons: dict[tuple[object, ...], str] = {}
     for position, key in enumerate(_in_order(cluster), start=1):
         request = cluster.requests[key]
-        if tenant not in (None, request.tenant):
+        if position <= asked.after or (asked.tenants is not None and request.tenant not in asked.tenants):
             continue
         alike = (request.line, request.tenant)
         if alike not in reasons:

@@ -12,6 +12,9 @@ from msgspec import Meta, Struct
 
 from core.message import Millis, Question, Token
 
+QUEUE_MAX = 2000
+"""Turns of a queue told at once: what is told has to fit into a message."""
+
 
 class WhyWaiting(Question):
     """What keeps these containers from running; those that do not wait are left out."""
@@ -34,12 +37,15 @@ class WhyThere(Question):
 class ShowQueue(Question):
     """Who waits, in the order in which they are served, and when their turn will come.
 
-    Of `tenant` only, if given; the others still count for positions and times.
+    Of these `tenants` only, if given; the others still count for positions and times. The
+    first `limit` of those whose position is `after` this.
     """
 
     cluster_id: Token
     at_ms: Millis
-    tenant: Token | None = None
+    tenants: tuple[Token, ...] | None = None
+    after: Annotated[int, Meta(ge=0)] = 0
+    limit: Annotated[int, Meta(ge=1, le=QUEUE_MAX)] = QUEUE_MAX
 
 
 class Lacks(Struct, frozen=True):

@@ -14,7 +14,7 @@ from core.messages.explanations import ShowQueue, Turn
 from core.messages.scheduling import ClusterName, LiftQuota, RepackCluster, SetQuota, Totals
 from gateway import clusters
 from gateway.describe import PAGING, describe
-from gateway.exchange import Page, body, caller_of, now_ms, page, reply, send
+from gateway.exchange import Page, body, caller_of, now_ms, page, paging, reply, send
 from gateway.plans import Plan, is_plan, plan
 from gateway.readers import QUESTIONS
 from projections.clusters import Cluster
@@ -72,11 +72,17 @@ async def show(request: web.Request) -> web.Response:
 )
 async def queue(request: web.Request) -> web.Response:
     cluster, caller = _cluster(request), caller_of(request)
-    tenant = None if caller.operator else caller.home
-    question = ShowQueue(cluster_id=cluster.cluster_id, at_ms=now_ms(), tenant=tenant)
+    limit, after = paging(request)
+    question = ShowQueue(
+        cluster_id=cluster.cluster_id,
+        at_ms=now_ms(),
+        tenants=None if caller.operator else caller.tenants,
+        after=after,
+        limit=limit + 1,
+    )
     told = await request.app[QUESTIONS].ask(PLATFORM, question=question)
     turns = msgspec.json.decode(told.answer, type=list[Turn])
-    return reply(page(request, turns, lambda turn: turn.position))
+    return reply(Page(turns[:limit], turns[limit - 1].position if len(turns) > limit else None))
 
 
 @routes.put("/api/v1/clusters/{cluster_id}/quotas/{tenant}")

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.conftest import signed_in
 from tests.gateway.house import Client, House
 
 Headers = dict[str, str]
@@ -314,4 +313,15 @@ async def again_in(http: Client, name: str) -> Headers:
     return {"Authorization": f"Bearer {(await answer.json())['access_token']}"}
 
 
-__all__ = ["signed_in"]
+async def test_a_long_queue_is_told_page_by_page(door: Door) -> None:
+    home = await cluster(door)
+    first = await submit(door, home, 10_000)
+    waiting = [await submit(door, home, 10_000) for _ in range(5)]
+    found, after = list[str](), 0
+    while after is not None:
+        page = await door("GET", f"/clusters/{home}/queue?limit=2&after={after}")
+        found += [turn["deployment_id"] for turn in page["items"]]
+        after = page["next"]
+    assert found == [one["deployment_id"] for one in waiting]
+    assert first["status"] == "running"
+    await door("GET", f"/clusters/{home}/queue?limit=0", 422)
