@@ -16,6 +16,7 @@ from core.messages.deployments import (
     Outcome,
     Ref,
     Replicas,
+    Restart,
     ScaleDeployment,
     Share,
     SubmitDeployment,
@@ -46,6 +47,7 @@ class New(Struct, frozen=True, forbid_unknown_fields=True):
     gang: bool = False
     duration_ms: Millis = 0
     port: Port = 8080
+    restart: Restart = "always"
 
 
 class Scale(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,6 +83,7 @@ class Shown(Struct, frozen=True):
     preemptible: bool
     gang: bool
     duration_ms: int
+    restart: Restart
     status: Status
     placed: int
     items: list[Replica]
@@ -159,6 +162,7 @@ async def submit(request: web.Request, caller: Caller, given: New) -> Deployment
         preemptible=given.preemptible,
         gang=given.gang,
         duration_ms=given.duration_ms,
+        restart=given.restart,
         **_workload(request, caller, given),
     )
     if is_plan(request):

@@ -16,6 +16,7 @@ from core.message import Command
 from core.messages.deployments import (
     DeploymentEnded,
     DeploymentExists,
+    DeploymentId,
     DeploymentIsPending,
     DeploymentIsUnknown,
     DeploymentScaled,
@@ -160,9 +161,17 @@ def _facts(command: SchedulingCommand, cluster: Cluster) -> list[SchedulingEvent
             replicas = cluster.books.replicas.get(id)
             if replicas is None:
                 raise DeploymentIsUnknown
-            if outcome == "completed" and not any(request.node_id for request in replicas.values()):
+            runs = command.done or any(request.node_id for request in replicas.values())
+            if outcome == "completed" and not runs:
                 raise DeploymentIsPending
-            return [DeploymentEnded(**asdict(command))]
+            return [
+                DeploymentEnded(
+                    cluster_id=command.cluster_id,
+                    deployment_id=DeploymentId(id),
+                    outcome=outcome,
+                    at_ms=command.at_ms,
+                )
+            ]
 
         case CreateCluster() | RequestPlacement() | RepackCluster() | SubmitDeployment():
             return []

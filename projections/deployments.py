@@ -16,6 +16,7 @@ from core.messages.deployments import (
     DeploymentsEvent,
     DeploymentSubmitted,
     Outcome,
+    Restart,
     Share,
 )
 
@@ -45,6 +46,7 @@ class Deployment(Struct, frozen=True):
     duration_ms: int
     containers: tuple[str, ...]
     at_ms: int
+    restart: Restart = "always"
     outcome: Outcome | None = None
     ended_ms: int | None = None
 
@@ -129,4 +131,5 @@ class Deployments:
             duration_ms=event.duration_ms,
             containers=containers,
             at_ms=event.at_ms,
+            restart=event.restart,
         )

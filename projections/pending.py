@@ -100,7 +100,8 @@ class Pending:
     have not asked for a place, `unplaced_stops` runs that shall stop and that no node
     knows of, `releases` places of runs that are over, `passes` those of runs after which
     there will be another, `restarts` runs that ended unasked, `deletions` containers whose
-    image or deployment is gone, `endings` deployments whose image is gone.
+    image or deployment is gone, `endings` deployments whose image is gone, `completions`
+    those that have done their work.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Pending:
         self.restarts: dict[str, Ended] = {}
         self.deletions: dict[str, Container] = {}
         self.endings: dict[str, Deployment] = {}
+        self.completions: dict[str, Deployment] = {}
         self.retirements: dict[str, Retired] = {}
         self._failures: dict[str, int] = {}
         self._deleted_images: set[str] = set()
@@ -155,8 +157,10 @@ class Pending:
             case DeploymentScaled(deployment_id=id, added=added, removed=removed):
                 self._replicate(id, added)
                 self._dismiss(removed)
+                self._review_completion(id)
             case DeploymentEnded(deployment_id=id):
                 self.endings.pop(id, None)
+                self.completions.pop(id, None)
                 if deployment := self._deployments.deployment(id):
                     self._dismiss(deployment.containers)
             case ContainerDeleted(container_id=id, image_id=image_id):
@@ -213,17 +217,33 @@ class Pending:
         if c is not None:
             orphaned = not c.deleting and (c.image_id in self._deleted_images or self._is_superfluous(c))
             if c.status == "stopped":
-                restarting = c.wanted and not self._is_superfluous(c)
+                restarting = c.wanted and not self._is_superfluous(c) and not self._is_done(c)
             elif c.run:
                 place = self._scheduling.place(container_id, c.run)
                 leaving = self._scheduling.is_leaving(container_id, c.run)
                 placing = c.wanted and place is None and not leaving and c.deployment_id is None
                 unplaced = c.status != "running" and (place is None or place.node_id is None)
                 stopping = unplaced and not c.wanted and not leaving
+        if c is not None and c.deployment_id is not None:
+            self._review_completion(c.deployment_id)
         _keep(self.placements, container_id, c if placing else None)
         _keep(self.unplaced_stops, container_id, c if stopping else None)
         _keep(self.deletions, container_id, c if orphaned else None)
         _keep(self.restarts, container_id, self._ended(c) if c and restarting else None)
+
+    def _is_done(self, c: Container) -> bool:
+        """A replica that has done its work, which is not for ever."""
+        deployment = self._deployments.deployment(c.deployment_id or "")
+        has_ended = c.status == "stopped" and c.ending == "exited" and c.exit_code == 0
+        return has_ended and deployment is not None and deployment.restart == "on_failure"
+
+    def _review_completion(self, deployment_id: str) -> None:
+        deployment = self._deployments.deployment(deployment_id)
+        if deployment is None or deployment.restart == "always":
+            return
+        replicas = [self._containers.container(id) for id in deployment.containers]
+        done = deployment.outcome is None and all(c is not None and self._is_done(c) for c in replicas)
+        _keep(self.completions, deployment_id, deployment if done else None)
 
     def _is_superfluous(self, c: Container) -> bool:
         """A replica of a deployment that has ended, or that is smaller by now."""
@@ -245,7 +265,7 @@ class Pending:
         for place in self._scheduling.places(container_id):
             run, releasing, passing = (container_id, place.run), False, False
             if place.deployment_id is not None:
-                stopped = c is not None and c.status == "stopped" and c.wanted
+                stopped = c is not None and c.status == "stopped" and c.wanted and not self._is_done(c)
                 passing = c is not None and (place.run < c.run or (place.run == c.run and stopped))
             elif c is None or place.run < c.run:
                 releasing = True

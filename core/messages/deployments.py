@@ -24,6 +24,8 @@ Priority = Annotated[int, Meta(ge=-1_000_000, le=1_000_000)]
 
 Amount = Annotated[int, Meta(ge=1, le=10**12)]
 Outcome = Literal["completed", "cancelled"]
+Restart = Literal["always", "on_failure"]
+"""Whether a replica that has ended with exit code 0 runs again, or has done its work."""
 
 PRIORITY = 500
 
@@ -66,6 +68,7 @@ class SubmitDeployment(Command):
     hostname: Hostname | None = None
     port: Port = 8080
     unique: bool = False
+    restart: Restart = "always"
 
 
 class ScaleDeployment(Command):
@@ -78,12 +81,16 @@ class ScaleDeployment(Command):
 
 
 class EndDeployment(Command):
-    """Gives back all it holds. Only one that runs can be `completed`; any can be `cancelled`."""
+    """Gives back all it holds. Any can be `cancelled`.
+
+    Only one that runs can be `completed`, or one all of whose replicas are `done`.
+    """
 
     cluster_id: Token
     deployment_id: Token
     outcome: Outcome
     at_ms: Millis
+    done: bool = False
 
 
 class DeploymentSubmitted(Event):
@@ -106,6 +113,7 @@ class DeploymentSubmitted(Event):
     hostname: str | None
     port: int
     unique: bool
+    restart: Restart = "always"
 
 
 class DeploymentScaled(Event):

@@ -16,6 +16,7 @@ from core.messages.deployments import (
     PRIORITY,
     EndDeployment,
     Outcome,
+    Restart,
     ScaleDeployment,
     Share,
     SubmitDeployment,
@@ -47,6 +48,7 @@ class Submission(Struct, frozen=True):
     priority: int
     gang: bool
     not_preemptible: bool
+    restart: Restart | None
     duration: int
     port: int | None
     tenant: str | None
@@ -126,6 +128,7 @@ def line(views: Views, deployment: Deployment) -> Line:
 @click.option("--priority", type=click.IntRange(0, 1000), default=PRIORITY, show_default=True)
 @click.option("--gang", is_flag=True, help="All replicas at once, or none.")
 @click.option("--not-preemptible", is_flag=True, help="It keeps its places, whoever is more urgent.")
+@click.option("--job", "restart", flag_value="on_failure", help="Complete once all replicas end with 0.")
 @click.option("--duration", type=DURATION, default=0, help="How long it usually runs, as 10m: for forecasts.")
 @click.option("--port", type=click.IntRange(1, 65535), help="It listens on.  [default: the image's, or 8080]")
 @click.option("--tenant", help="Whose it is.  [default: the image's, or the operator's own]")
@@ -190,6 +193,7 @@ def _wish(views: Views, asked: Submission) -> SubmitDeployment:
         preemptible=not asked.not_preemptible,
         gang=asked.gang,
         duration_ms=asked.duration,
+        restart=asked.restart or "always",
         **workload,
     )
 

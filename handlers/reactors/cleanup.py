@@ -1,12 +1,13 @@
-"""Cleanup: containers and deployments go after their image, and it stops counting those that are gone."""
+"""Cleanup: what has done its work is complete, and containers and deployments go after their image."""
 
 from __future__ import annotations
 
 from core.contexts import PLATFORM
 from core.messages.catalog import RetireInstance
 from core.messages.containers import DeleteContainer
-from core.messages.deployments import EndDeployment
+from core.messages.deployments import EndDeployment, Outcome
 from handlers.reactors.wish import Wish
+from projections.deployments import Deployment
 from projections.pending import Outlook
 
 
@@ -27,17 +28,17 @@ def plan(views: Outlook, now_ms: int) -> list[Wish]:
         )
         for gone in views.pending.retirements.values()
     ]
-    endings = [
-        Wish(
-            PLATFORM,
-            EndDeployment(
-                cluster_id=deployment.cluster_id,
-                deployment_id=deployment.deployment_id,
-                outcome="cancelled",
-                at_ms=now_ms,
-            ),
-            deployment.deployment_id,
-        )
-        for deployment in views.pending.endings.values()
-    ]
+    endings = [_end(deployment, "cancelled", now_ms) for deployment in views.pending.endings.values()]
+    endings += [_end(deployment, "completed", now_ms) for deployment in views.pending.completions.values()]
     return endings + deletions + retirements
+
+
+def _end(deployment: Deployment, outcome: Outcome, now_ms: int) -> Wish:
+    command = EndDeployment(
+        cluster_id=deployment.cluster_id,
+        deployment_id=deployment.deployment_id,
+        outcome=outcome,
+        at_ms=now_ms,
+        done=outcome == "completed",
+    )
+    return Wish(PLATFORM, command, f"{deployment.deployment_id}:{outcome}")

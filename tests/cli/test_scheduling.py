@@ -75,6 +75,12 @@ def test_what_has_been_submitted_is_listed(here: House, small: str) -> None:
     assert told["deployment"]["share"]["memory_mib"] == 1024
 
 
+def test_a_job_is_not_run_again_when_it_has_done_its_work(here: House, small: str) -> None:
+    job, service = here.submit("job", small, "--job"), here.submit("service", small)
+    told = lines(here)
+    assert [told[id]["deployment"]["restart"] for id in (job, service)] == ["on_failure", "always"]
+
+
 def test_submitting_says_whose_it_is_and_where_it_went(here: House, small: str) -> None:
     said = here.said("deployments", "submit", "web", "--ref", "web:1", "--cluster", small)
     assert cells(said, "Placed")[0][2] == "totals"

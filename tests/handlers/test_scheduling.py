@@ -508,6 +508,7 @@ def test_only_what_runs_can_be_complete_and_anything_can_be_cancelled() -> None:
     """B-05: what was never held is never given back."""
     past = (private, submitted("a", 9000), placed("a-1", VIRTUAL), submitted("b", 9000))
     given(*past).when(end("b")).then_rejected(DeploymentIsPending)
+    given(*past).when(replace(end("b"), done=True)).then(ended("b"))
     given(*past).when(end("b", "cancelled")).then(ended("b", "cancelled"))
     given(*past).when(end("a")).then(ended("a"), placed("b-1", VIRTUAL))
     given(*past, ended("a"), placed("b-1", VIRTUAL)).when(end("a")).then_rejected(DeploymentIsUnknown)

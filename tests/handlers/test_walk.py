@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from handlers.cluster import Cluster, Node
 from handlers.fit import Alike
 from handlers.request import Request
-from handlers.room import Room
+from handlers.room import Need, Room
 from handlers.walk import RESERVE_AFTER_MS, Evicted, Placed, Reserved, walk
 from tests.handlers.cluster import broken_rules
 
@@ -332,6 +332,10 @@ def forgets_memory(alike: Alike, memory_mib: int, barred: Collection[str]) -> Ro
     return next(iter(alike.rooms.values()))
 
 
+def takes_the_first_gpus(room: Room, need: Need, left: int | None = None) -> tuple[int, ...]:
+    return tuple(range(need.gpus))
+
+
 def evicts_nobody(*_: object) -> None:
     return None
 
@@ -347,7 +351,7 @@ def takes_nothing_back(*_: object) -> None:
 @pytest.mark.parametrize(
     ("target", "mistake"),
     [
-        ("handlers.fit.Alike.first", forgets_memory),
+        ("handlers.room.Room.pick", takes_the_first_gpus),
         ("handlers.walk.choose", evicts_nobody),
         ("handlers.walk._is_complete", tears_gangs),
         ("handlers.cluster.Books.undo", takes_nothing_back),
@@ -357,9 +361,19 @@ def test_a_scheduler_with_a_mistake_does_not_get_away_with_it(
     monkeypatch: pytest.MonkeyPatch, target: str, mistake: object
 ) -> None:
     monkeypatch.setattr(target, mistake)
-    once = settings(max_examples=300, phases=[Phase.generate], derandomize=True, database=None, deadline=None)
+    once = settings(
+        max_examples=1000, phases=[Phase.generate], derandomize=True, database=None, deadline=None
+    )
     with pytest.raises(AssertionError):
         run_state_machine_as_test(Days, settings=once)
+
+
+def test_a_scheduler_that_forgets_memory_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rooms are alike by their CPUs and GPUs; memory is asked for when one of them is taken."""
+    cluster = home(Node(10_000, 2_000, 2, "T4"), Node(10_000, 9_000, 2, "T4"))
+    monkeypatch.setattr("handlers.fit.Alike.first", forgets_memory)
+    with pytest.raises(AssertionError, match="promised more than it has"):
+        asks(cluster, "a", 1, memory_mib=8_000, **T4)
 
 
 def test_a_promise_too_many_is_noticed() -> None:

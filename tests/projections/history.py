@@ -132,7 +132,7 @@ def replica(container_id: str) -> CreateContainer:
     )
 
 
-_container = st.sampled_from([*(f"ctr_{name}" for name in "abcd"), "dep_a-1", "dep_b-1"])
+_container = st.sampled_from([*(f"ctr_{name}" for name in "abcd"), "dep_a-1", "dep_b-1", "dep_d-1"])
 _run = st.integers(1, 3)
 _node = st.sampled_from(["node-1", "node-2"])
 _image = st.sampled_from(["img_a", "img_b"])
@@ -183,11 +183,14 @@ _commands = st.one_of(
     st.sampled_from(
         [
             SubmitDeployment("default", "dep_a", ADA, "a", "web:1", ADA, 0, Share(100, 64), replicas=2),
+            SubmitDeployment(
+                *("default", "dep_d", ADA, "d", "web:1", ADA, 0, Share(9, 9)), restart="on_failure"
+            ),
             SubmitDeployment("default", "dep_b", ADA, "b", "web:1", ADA, 0, Share(200, 64), priority=900),
             SubmitDeployment("default", "dep_c", ADA, "c", "web:1", ADA, 0, Share(9, 9), image_id="img_a"),
         ]
     ),
-    st.builds(replica, st.sampled_from(["dep_a-1", "dep_a-2", "dep_b-1"])),
+    st.builds(replica, st.sampled_from(["dep_a-1", "dep_a-2", "dep_b-1", "dep_d-1"])),
     st.builds(ScaleDeployment, st.just("default"), st.just("dep_a"), _run, _zero),
     st.builds(
         EndDeployment,

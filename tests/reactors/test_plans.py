@@ -362,6 +362,24 @@ def test_containers_go_after_their_image() -> None:
     assert platform.wished(cleanup.plan) == []
 
 
+def test_a_job_is_complete_when_all_its_replicas_have_done_their_work() -> None:
+    job = replace(deployment, restart="on_failure")
+    platform = Platform(create_cluster, offer, job, replica, other_replica)
+    failed = (*run_of("dep_a-1", 1, 0, 9)[:1], ReportStopped("dep_a-1", 1, "exited", 1, "", 9))
+    platform.do(*failed)
+    assert platform.wished(healing.plan, HOUR_MS) == [RestartContainer("dep_a-1", 1, HOUR_MS)]
+    platform.do(RestartContainer("dep_a-1", 1, 10), PassPlacement("default", "dep_a-1", 1, 10))
+    for name, run in (("dep_a-1", 2), ("dep_a-2", 1)):
+        assert platform.wished(cleanup.plan) == []
+        platform.do(*run_of(name, run, 10, 19)[:1], ReportStopped(name, run, "exited", 0, "", 19))
+    assert platform.wished(healing.plan, HOUR_MS) == platform.wished(placement.plan) == []
+    complete = EndDeployment("default", "dep_a", "completed", 20, done=True)
+    assert platform.wished(cleanup.plan, 20) == [complete]
+    platform.do(complete)
+    assert platform.wished(cleanup.plan, 20) == [DeleteContainer(f"dep_a-{n}", 20) for n in (1, 2)]
+    assert platform.views.deployments.deployment("dep_a").outcome == "completed"  # type: ignore[union-attr]
+
+
 def test_a_deployment_ends_after_its_image() -> None:
     of_image = replace(deployment, image_id="img_a")
     cancel = EndDeployment("default", "dep_a", "cancelled", 3)
