@@ -2,10 +2,10 @@
 
 In this order: as few as possible of those who have been evicted too often already;
 the highest priority among the victims as low as possible; as little work lost;
-as few victims; the tightest fit; the first node by name. By work lost and not, as
-Kubernetes does, by number: at 120 % load that burns 4 % of a cluster in work done
-twice, not 14 %. On one node, victims are spared again in the order of their
-priority and of their work, as long as the request still fits.
+as few victims; the tightest fit; the first node by name. Work lost counts before
+numbers, other than in Kubernetes, and nobody is made to start over and over. On one
+node, victims are spared again in the order of their priority and of their work, as
+long as the request still fits.
 """
 
 from __future__ import annotations
