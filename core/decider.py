@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from core.message import Command
+from core.message import Command, Invalid
 
 C = TypeVar("C")
 S = TypeVar("S")
@@ -22,7 +22,7 @@ def nothing_alongside(command: Any, state: Any) -> tuple[Command, ...]:
 
 def nothing_to_explain(question: Any, state: Any, facts: Any) -> Any:
     """Most aggregates are no secret to the projections."""
-    raise NotImplementedError
+    raise Invalid("nothing can be asked of this")
 
 
 class Decider(Struct, Generic[C, S, E], frozen=True):

@@ -8,10 +8,11 @@ from handlers.request import Request
 
 
 def reclaim(cluster: Cluster, request: Request, barred: set[str], victims_max: int) -> Choice | None:
-    """The least costly victims on one node, or None. Nobody is brought below its own quota's measure.
+    """The least costly victims on one node, or None.
 
-    Those of lower priority may go as well, as for anybody. Nobody gets back in return
-    what it loses here: what is borrowed gives no right to evict equals.
+    Those of lower priority may go as well, as for anybody. Runs are not cut: who has
+    borrowed a little may lose more than that with one of them. Nobody gets it back in
+    return, for what is borrowed gives no right to evict equals.
     """
     books = cluster.books
     accounts = books.accounts

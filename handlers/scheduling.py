@@ -122,14 +122,15 @@ def _facts(command: SchedulingCommand, cluster: Cluster) -> list[SchedulingEvent
             gone = _everybody_on(cluster, node_id, ClusterId(id), cause, at_ms)
             return [*([closed] if node and node.offered else []), *gone]
 
-        case CarryNode(cluster_id=id, node_id=node_id, carrier=carrier, at_ms=at_ms):
+        case CarryNode(cluster_id=id, node_id=node_id, carrier=carrier, at_ms=at_ms, cause=cause):
             node = cluster.nodes.get(node_id)
             if node is None or not node.virtual:
                 raise NodeIsNoMachine("Only a node that stands for a cluster's totals is carried.")
             if node.carrier == carrier:
                 return []
-            moved = _everybody_on(cluster, node_id, ClusterId(id), "lost", at_ms) if node.carrier else []
-            return [*moved, NodeCarried(**asdict(command))]
+            moved = _everybody_on(cluster, node_id, ClusterId(id), cause, at_ms) if node.carrier else []
+            carried = NodeCarried(cluster_id=ClusterId(id), node_id=node_id, carrier=carrier, at_ms=at_ms)
+            return [*moved, carried]
 
         case SetQuota(cpu_milli=None, memory_mib=None, gpu_milli=None):
             raise QuotaIsUnbounded

@@ -90,12 +90,16 @@ class ClearNode(Command):
 
 
 class CarryNode(Command):
-    """Whose agent runs what is placed on a node that is no machine. What another one ran goes first."""
+    """Whose agent runs what is placed on a node that is no machine.
+
+    What another one ran goes first, because that one was drained or lost.
+    """
 
     cluster_id: Token
     node_id: Token
     carrier: Token
     at_ms: Millis
+    cause: Literal["drained", "lost"] = "lost"
 
 
 class SetQuota(Command):

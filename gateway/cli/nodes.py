@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import click
 import msgspec
 from msgspec import Struct
 
-from core.message import Command
-from core.messages.fleet import CordonNode, DrainNode, UncordonNode
-from core.messages.scheduling import ClearNode, OfferNode, WithdrawNode
 from gateway.cli import named, options, session
 from gateway.cli.clusters import Amount
 from gateway.cli.plan import carry_out
@@ -19,10 +15,10 @@ from gateway.cli.status import State, state
 from gateway.cli.tables import add, say, show, table
 from gateway.cli.units import memory, thousandths
 from gateway.exchange import now_ms
+from gateway.fleet import Verb, wishes
 from projections.fleet import Node
 from projections.views import Views
 
-Verb = Literal["cordon", "drain", "uncordon"]
 DONE: dict[Verb, str] = {
     "cordon": "gets nothing new; what it runs stays",
     "drain": "gets nothing new, and what it runs goes elsewhere",
@@ -125,30 +121,7 @@ def uncordon(node_id: str, planned: bool, data_dir: Path, nats_url: str | None) 
 async def _turn(verb: Verb, node_id: str, planned: bool, data_dir: Path, nats_url: str | None) -> None:
     async with session.opened(data_dir, nats_url) as here:
         node = named.node(here.views, node_id)
-        wish, consequence = _wishes(verb, node, now_ms())
+        wish, consequence = wishes(verb, node, now_ms())
         happened = await carry_out(here, wish, planned=planned, consequence=consequence)
     if not planned:
         show(say(f"{node_id} {DONE[verb]}{'' if happened else ', as before'}."))
-
-
-def _wishes(verb: Verb, node: Node, at_ms: int) -> tuple[Command, Command]:
-    """What is wished of the machine, and what follows of it for its cluster."""
-    id, cluster_id = node.node_id, node.cluster_id
-    match verb:
-        case "cordon":
-            withdraw = WithdrawNode(cluster_id=cluster_id, node_id=id, at_ms=at_ms)
-            return CordonNode(node_id=id, at_ms=at_ms), withdraw
-        case "drain":
-            clear = ClearNode(cluster_id=cluster_id, node_id=id, cause="drained", at_ms=at_ms)
-            return DrainNode(node_id=id, at_ms=at_ms), clear
-        case "uncordon":
-            offer = OfferNode(
-                cluster_id=cluster_id,
-                node_id=id,
-                cpu_milli=node.cpu_milli,
-                memory_mib=node.memory_mib,
-                gpus=node.gpus,
-                gpu_model=node.gpu_model,
-                at_ms=at_ms,
-            )
-            return UncordonNode(node_id=id, at_ms=at_ms), offer

@@ -5,11 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from core.contexts import PLATFORM
-from core.message import Command
-from core.messages.fleet import CordonNode, DrainNode, UncordonNode
-from core.messages.scheduling import ClearNode, OfferNode, WithdrawNode
 from gateway.describe import PAGING, describe
 from gateway.exchange import Page, caller_of, now_ms, page, reply, send
+from gateway.fleet import Verb, wishes
 from gateway.plans import Plan, is_plan, plan
 from gateway.readers import VIEWS
 from gateway.refusals import Refused
@@ -33,9 +31,7 @@ async def show(request: web.Request) -> web.Response:
 @routes.post("/api/v1/nodes/{node_id}/cordon")
 @describe("Give the machine nothing new.", access="operator", answer=Node, errors=(404,), plan=Plan)
 async def cordon(request: web.Request) -> web.Response:
-    node, at_ms = _node(request), now_ms()
-    withdraw = WithdrawNode(cluster_id=node.cluster_id, node_id=node.node_id, at_ms=at_ms)
-    return await _carry_out(request, CordonNode(node_id=node.node_id, at_ms=at_ms), withdraw)
+    return await _turn(request, "cordon")
 
 
 @routes.post("/api/v1/nodes/{node_id}/drain")
@@ -47,32 +43,21 @@ async def cordon(request: web.Request) -> web.Response:
     plan=Plan,
 )
 async def drain(request: web.Request) -> web.Response:
-    node, at_ms = _node(request), now_ms()
-    clear = ClearNode(cluster_id=node.cluster_id, node_id=node.node_id, cause="drained", at_ms=at_ms)
-    return await _carry_out(request, DrainNode(node_id=node.node_id, at_ms=at_ms), clear)
+    return await _turn(request, "drain")
 
 
 @routes.post("/api/v1/nodes/{node_id}/uncordon")
 @describe("Give the machine work again.", access="operator", answer=Node, errors=(404,), plan=Plan)
 async def uncordon(request: web.Request) -> web.Response:
-    node, at_ms = _node(request), now_ms()
-    offer = OfferNode(
-        cluster_id=node.cluster_id,
-        node_id=node.node_id,
-        cpu_milli=node.cpu_milli,
-        memory_mib=node.memory_mib,
-        gpus=node.gpus,
-        gpu_model=node.gpu_model,
-        at_ms=at_ms,
-    )
-    return await _carry_out(request, UncordonNode(node_id=node.node_id, at_ms=at_ms), offer)
+    return await _turn(request, "uncordon")
 
 
-async def _carry_out(request: web.Request, command: Command, consequence: Command) -> web.Response:
-    """The command, or what its consequence for the cluster would be."""
+async def _turn(request: web.Request, verb: Verb) -> web.Response:
+    """What is wished, or what its consequence for the cluster would be."""
+    wish, consequence = wishes(verb, _node(request), now_ms())
     if is_plan(request):
         return reply(await plan(request, caller_of(request), consequence))
-    await send(request, command, PLATFORM)
+    await send(request, wish, PLATFORM)
     return reply(_node(request))
 
 

@@ -86,8 +86,13 @@ def _carry(views: Outlook, now_ms: int) -> list[Wish]:
             continue
         carrier = min(takers, key=lambda node: (carried[node.node_id], node.ordinal))
         carried[carrier.node_id] += 1
+        former = views.fleet.node(before)
         command = CarryNode(
-            cluster_id=cluster.cluster_id, node_id=VIRTUAL, carrier=carrier.node_id, at_ms=now_ms
+            cluster_id=cluster.cluster_id,
+            node_id=VIRTUAL,
+            carrier=carrier.node_id,
+            at_ms=now_ms,
+            cause="drained" if former and not former.lost else "lost",
         )
         wishes.append(Wish(PLATFORM, command, f"{_about(cluster, carrier)}:{before}"))
     return wishes

@@ -229,7 +229,7 @@ def test_a_cluster_of_totals_is_carried_by_a_machine_until_that_is_gone() -> Non
     )
     assert platform.wished(capacity.plan) == []
     platform.do(DrainNode("node-1", 2))
-    assert platform.wished(capacity.plan) == [replace(carry, carrier="node-2")]
+    assert platform.wished(capacity.plan) == [replace(carry, carrier="node-2", cause="drained")]
 
 
 def test_a_place_asked_for_too_late_is_given_back() -> None:
