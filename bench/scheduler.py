@@ -66,28 +66,58 @@ class Run(NamedTuple):
         }
 
 
+class TraceIsWrong(Exception):
+    """What is wrong, in which file and line, and what belongs there."""
+
+
 def read(nodes: Path, pods: Path, order: Path) -> Trace:
-    arrivals, ties, *_ = (*order.read_text().splitlines(), "")
-    with nodes.open(newline="") as node_rows, pods.open(newline="") as pod_rows:
-        listed = list(csv.DictReader(node_rows))
-        return Trace(
-            nodes=listed,
-            pods=list(csv.DictReader(pod_rows)),
-            arrivals=[int(index) for index in arrivals.split()],
-            ties=[int(index) for index in ties.split()] or list(range(len(listed))),
-        )
+    """Raises `TraceIsWrong`."""
+    listed = _table(nodes, ("sn", "model"), ("cpu_milli", "memory_mib", "gpu"))
+    asked = _table(pods, ("name",), ("cpu_milli", "memory_mib", "num_gpu", "gpu_milli"))
+    try:
+        first, second, *_ = (*order.read_text().splitlines(), "", "")
+    except (OSError, UnicodeDecodeError) as no:
+        raise TraceIsWrong(f"{order}: {no}") from None
+    arrivals = _indices(order, 1, first, len(asked), "requests")
+    ties = _indices(order, 2, second, len(listed), "nodes") or list(range(len(listed)))
+    if sorted(ties) != list(range(len(listed))):
+        raise TraceIsWrong(f"{order}, line 2: every one of the {len(listed)} nodes has to be named once")
+    return Trace(listed, asked, arrivals, ties)
+
+
+def _table(path: Path, texts: Sequence[str], numbers: Sequence[str]) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as no:
+        raise TraceIsWrong(f"{path}: {no}") from None
+    for line, row in enumerate(rows, start=2):
+        for name in (*texts, *numbers):
+            if row.get(name) is None:
+                raise TraceIsWrong(f"{path}, line {line}: there is no column {name}")
+        for name in numbers:
+            if not ((text := row[name] or "0").isascii() and text.isdigit() and len(text) < 16):
+                raise TraceIsWrong(f"{path}, line {line}: {name} has to be a whole number, not {text!r}")
+    return rows
+
+
+def _indices(path: Path, line: int, text: str, end: int, what: str) -> list[int]:
+    for word in text.split():
+        if not (word.isascii() and word.isdigit() and int(word) < end):
+            raise TraceIsWrong(f"{path}, line {line}: {word!r} is not from 0 to {end - 1}, as the {what} are")
+    return [int(word) for word in text.split()]
 
 
 def request(pod: dict[str, str], sequence: int, priority: int = 0) -> Request:
-    gpus = int(pod["num_gpu"])
+    gpus = int(pod["num_gpu"] or 0)
     return Request(
         tenant="openb",
         container_id=f"{pod['name']}-{sequence}",
         run=1,
-        cpu_milli=int(pod["cpu_milli"]),
-        memory_mib=int(pod["memory_mib"]),
+        cpu_milli=int(pod["cpu_milli"] or 0),
+        memory_mib=int(pod["memory_mib"] or 0),
         gpus=gpus,
-        gpu_milli=int(pod["gpu_milli"]) if gpus else 0,
+        gpu_milli=int(pod["gpu_milli"] or 0) if gpus else 0,
         gpu_models=tuple(spec.split("|")) if (spec := pod.get("gpu_spec") or "") and gpus else (),
         priority=priority,
         sequence=sequence,
@@ -102,7 +132,7 @@ def cluster(nodes: Sequence[dict[str, str]], ties: Sequence[int]) -> tuple[Clust
         serials[node_id] = row["sn"]
         found.books.offer(
             node_id,
-            Node(int(row["cpu_milli"]), int(row["memory_mib"]), int(row["gpu"] or 0), row["model"] or ""),
+            Node(int(row["cpu_milli"] or 0), int(row["memory_mib"] or 0), int(row["gpu"] or 0), row["model"]),
         )
     return found, serials
 
@@ -138,7 +168,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("order", type=Path)
     parser.add_argument("--out", type=Path, help=f"a table of {', '.join(COLUMNS)}: one row per arrival")
     given = parser.parse_args(arguments)
-    run = play(read(given.nodes, given.pods, given.order))
+    try:
+        trace = read(given.nodes, given.pods, given.order)
+    except TraceIsWrong as no:
+        parser.exit(2, f"{parser.prog}: {no}\n")
+    run = play(trace)
     if given.out:
         table = io.StringIO(newline="")
         writer = csv.writer(table, lineterminator="\n")
