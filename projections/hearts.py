@@ -22,6 +22,10 @@ class Hearts:
     def heard(self, node_id: str, now_ms: int) -> None:
         self._heard[node_id] = max(now_ms, self._heard.get(node_id, 0))
 
+    def returned(self, node_id: str) -> None:
+        """It has registered just now, whatever its own clock says."""
+        self.heard(node_id, self._looked)
+
     def look(self, now_ms: int) -> None:
         """To be called every now and then: after a pause of our own nobody is blamed for it."""
         if self._since is not None and now_ms - self._looked > STALLED_MS:

@@ -315,7 +315,7 @@ class Outlook(Views):
         self.tell(self.pending.apply, Turn)
 
     def _returned(self, tenant: str, position: int, event: NodeRegistered) -> None:
-        self.hearts.heard(event.node_id, event.at_ms)
+        self.hearts.returned(event.node_id)
 
 
 def _keep(things: dict[K, T], key: K, thing: T | None) -> None:

@@ -204,6 +204,14 @@ def test_a_node_that_is_silent_for_long_is_lost_and_its_runs_end() -> None:
     assert platform.wished(capacity.plan) == [offer]
 
 
+def test_a_clock_that_is_ahead_keeps_no_silent_node_alive() -> None:
+    platform = Platform(create_cluster)
+    platform.views.hearts.listen(0)
+    platform.do(replace(register_node, at_ms=HOUR_MS))
+    assert platform.wished(loss.plan, loss.LOST_AFTER_MS) == []
+    assert platform.wished(loss.plan, loss.LOST_AFTER_MS + 1) != []
+
+
 def test_nobody_is_blamed_for_the_time_we_did_not_look() -> None:
     platform = Platform(create_cluster, register_node)
     hearts = platform.views.hearts
